@@ -1,0 +1,161 @@
+"""Training that survives: an epoch's state on disk, and finished weights found again.
+
+A training is named by the fingerprint of all that decides its weights: parameters, code, data and
+library versions. Its folder `<root>/.checkpoints/<fingerprint>/` holds the last finished epoch while it runs, and
+afterwards the finished weights, so that the same training asked for twice (by the main run and by an
+ablation, or by variants that differ only in how boxes are read) is done once.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.outputs import read_json, whole_directory, whole_file, write_json
+from pipeline.params import Params
+
+PACKAGE = Path(__file__).parent
+# What the weights depend on, beside the method's own file; a test holds this against the imports.
+CODE = (
+    "backbones.py",
+    "hiding.py",
+    "loading.py",
+    "packed.py",
+    "training.py",
+    "transforms.py",
+    "methods/__init__.py",
+    "methods/cam.py",
+)
+
+
+def project_root() -> Path:
+    """The folder that outlives an experiment: DVC's main repository, also from a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", Path.cwd()))
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """SHA-256 of `parts`, each preceded by its length."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big"))
+        sha.update(part)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def training_params(params: Params) -> dict[str, Any]:
+    """The parameters that decide the weights: no boxes, no evaluation, no number of workers."""
+    fields = type(params.method_params).model_fields
+    method = {
+        name: value
+        for name, value in params.method_params.model_dump(mode="json").items()
+        if not isinstance(extra := fields[name].json_schema_extra, dict)
+        or extra.get("when") != "evaluation"
+    }
+    weights = params.weights
+    if weights not in ("none", "imagenet"):
+        weights = digest_file(Path(weights))
+    return {
+        "dataset": params.dataset,
+        "method": params.method,
+        "method_params": method,
+        "backbone": params.backbone,
+        "weights": weights,
+        "seed": params.seed,
+        "input": params.input.model_dump(mode="json"),
+        "train": params.train.model_dump(mode="json", exclude={"workers", "cache_mib"}),
+    }
+
+
+def fingerprint(params: Params, prepared: Path) -> str:
+    """Name of a training: the same name promises the same weights on the same kind of machine."""
+    code = [PACKAGE / name for name in (*CODE, f"methods/{params.method}.py")]
+    environment = [version("torch"), version("torchvision"), platform.machine()]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return digest(
+        [
+            json.dumps(training_params(params), sort_keys=True).encode(),
+            (prepared / "meta.json").read_bytes(),
+            *(path.read_bytes() for path in code),
+            *(text.encode() for text in [*environment, device]),
+        ]
+    )[:32]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The folder of one training."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, fingerprint: str) -> "Checkpoint":
+        return cls(project_root() / ".checkpoints" / fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.folder.name
+
+    @property
+    def weights(self) -> Path:
+        """The finished weights."""
+        return self.folder / "finished" / "weights.safetensors"
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The state after the last finished epoch, or None."""
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the state by `state`, whole or not at all, also at a power cut."""
+        with whole_file(self.folder / "state.pt") as partial, partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finished(self) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]] | None:
+        """Weights and history of a training that has ended, or None."""
+        if not self.weights.exists():
+            return None
+        return load_file(self.weights), read_json(self.weights.with_name("history.json"))["epochs"]
+
+    def finish(self, model: torch.nn.Module, history: list[dict[str, float]]) -> None:
+        """Keep the finished weights in place of the running state."""
+        with whole_directory(self.weights.parent) as partial:
+            save_weights(model, partial / self.weights.name)
+            write_json(partial / "history.json", {"epochs": history})
+        (self.folder / "state.pt").unlink(missing_ok=True)
+        _forget_old(self.folder.parent)
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Write a model's state as safetensors: the same weights give the same bytes."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(state, path)
+
+
+def _forget_old(store: Path, keep_bytes: int = 4 * 2**30) -> None:
+    """Drop the finished trainings not used for longest, beyond `keep_bytes` in all."""
+    total = 0
+    done = sorted(store.glob("*/finished"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in done:
+        total += sum(file.stat().st_size for file in folder.iterdir())
+        if total > keep_bytes:
+            shutil.rmtree(folder.parent)

@@ -1,0 +1,93 @@
+"""The report's curves, drawn by matplotlib's Agg without its global state.
+
+Every function returns a PIL image (`pictures.save` writes it): the same numbers, the same bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:  # importing matplotlib takes a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
+GREY = "#656d76"
+
+
+def threshold_curve(
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    chosen: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Image.Image:
+    """Percent of images whose box is right against the box threshold, one line per name.
+
+    lines: name → (thresholds [T], accuracies in percent [T]). A ring marks each line's maximum, the
+    oracle threshold of MaxBoxAcc; a dot the threshold `chosen` without looking at test images.
+    """
+    figure, (axes,) = _figure(1)
+    for number, (name, (thresholds, accuracies)) in enumerate(lines.items()):
+        colour = SERIES[number % len(SERIES)]
+        axes.plot(thresholds, accuracies, color=colour, label=name)
+        if np.isfinite(accuracies).any():
+            top = int(np.nanargmax(accuracies))
+            axes.plot(thresholds[top], accuracies[top], "o", color=colour, mfc="white", ms=7)
+        if chosen and name in chosen:
+            height = np.interp(chosen[name], thresholds, accuracies)
+            axes.plot(chosen[name], height, "o", color=colour, ms=7)
+    axes.set(xlabel="box threshold, fraction of the heatmap's range", ylabel="images located, %")
+    axes.set(xlim=(0, 1), ylim=(0, 102))
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=22)
+    marks = "○ best on the test images (oracle)" + ("    ● used" if chosen else "")
+    axes.annotate(marks, (0, 1), (0, 6), "axes fraction", "offset points", color=GREY, fontsize=9)
+    return _rendered(figure)
+
+
+def training_curves(epochs: Mapping[str, np.ndarray]) -> Image.Image:
+    """Loss and accuracy (percent) by epoch, training and validation.
+
+    epochs: columns of epochs.csv, [E] each; a column that is absent or all NaN is not drawn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panes = _figure(2)
+    for axes, quantity in zip(panes, ("loss", "accuracy"), strict=True):
+        for split, colour, name in (
+            ("train", SERIES[0], "training"),
+            ("val", SERIES[1], "held out"),
+        ):
+            values = epochs.get(f"{split}_{quantity}")
+            if values is not None and np.isfinite(values).any():
+                mark = "o" if len(values) <= 30 else ""
+                axes.plot(epochs["epoch"], values, color=colour, marker=mark, ms=4, label=name)
+        axes.set_title(quantity + (", %" if quantity == "accuracy" else ""), loc="left")
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0, top=102 if quantity == "accuracy" else None)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _rendered(figure)
+
+
+def _figure(panes: int) -> tuple["Figure", Sequence["Axes"]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2 if panes == 1 else 9.6, 4.2), dpi=110, layout="constrained")
+    row: Any = figure.subplots(1, panes, squeeze=False)
+    for axes in row[0]:
+        axes.grid(color="#d8dee4", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+    return figure, row[0]
+
+
+def _rendered(figure: "Figure") -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    for axes in figure.axes:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

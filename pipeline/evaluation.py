@@ -1,0 +1,219 @@
+"""A trained model on a split: heatmaps, boxes and how well they fit, batch by batch.
+
+Heatmaps are read, scored and let go, so a split of any size needs the memory of one batch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline import boxes, packed, scores, training, transforms, two_stage
+from pipeline.loading import Loader
+from pipeline.methods.cam import Method
+from pipeline.params import Box, Params, TwoStage
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """What the network says of a batch.
+
+    logits [B, K]; `classes` int64 [B, Q] the classes the maps belong to; `maps` float32
+    [B, Q, H, W] in 0…1 on the test grid; `features` [B, C, h, w], the last feature map.
+    """
+
+    logits: Tensor
+    classes: Tensor
+    maps: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row per image. Boxes are on the test grid (crop × crop), half-open; IoU is NaN without a true box.
+
+    `curve_largest` and `curve_any` [N, T]: best IoU at each of `thresholds` with the true class's map.
+    `found` says whether the selection chose a threshold by itself or fell back to the fixed one.
+    """
+
+    labels: np.ndarray  # int64 [N]
+    top: np.ndarray  # int64 [N, ≤5], best first
+    score: np.ndarray  # float32 [N], probability of the predicted class
+    boxes_predicted: np.ndarray  # float32 [N, 4]
+    boxes_true: np.ndarray  # float32 [N, 4]
+    threshold: np.ndarray  # float32 [N], of the predicted class's box
+    found: np.ndarray  # bool [N]
+    iou_predicted: np.ndarray  # float32 [N]
+    iou_true: np.ndarray  # float32 [N]
+    curve_largest: np.ndarray  # float32 [N, T]
+    curve_any: np.ndarray  # float32 [N, T]
+
+    @classmethod
+    def concatenate(cls, parts: list["Evaluation"]) -> "Evaluation":
+        columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        return cls(**columns)
+
+
+def thresholds_of(params: Params) -> np.ndarray:
+    """The thresholds of the curve: 0, 1/T, … below 1."""
+    return np.arange(params.evaluate.thresholds, dtype=np.float64) / params.evaluate.thresholds
+
+
+def selection_of(box: Box, method: Method) -> str:
+    """How boxes are chosen: `fixed`, `val` or `two_stage`; `auto` is the method's own way."""
+    return method.box_selection if box.selection == "auto" else box.selection
+
+
+@torch.no_grad()
+def heatmaps(
+    method: Method, inputs: Tensor, labels: Tensor | None, precision: str = "fp32"
+) -> Heatmaps:
+    """Maps of the predicted class and, where `labels` are given, of the true class.
+
+    inputs: float32 [B, 3, H, W], normalised. The model must be in evaluation mode.
+    """
+    with training.autocast(precision, inputs.device):
+        outputs = method(inputs.contiguous(memory_format=torch.channels_last))
+    logits = outputs.logits.float()
+    asked = logits.argmax(1, keepdim=True)
+    if labels is not None:
+        asked = torch.cat([asked, labels[:, None]], 1)
+    raw = method.class_maps(outputs, asked).float()
+    flat = boxes.normalise(boxes.resize(raw.flatten(0, 1), tuple(inputs.shape[-2:])))
+    return Heatmaps(logits, asked, flat.unflatten(0, raw.shape[:2]), outputs.features.float())
+
+
+def choose_boxes(
+    maps: Tensor, features: Tensor, selection: str, threshold: float, settings: TwoStage
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One box per map [B, H, W]: (boxes float32 [B, 4], thresholds float32 [B], found bool [B])."""
+    batch = maps.cpu().numpy()
+    if selection != "two_stage":
+        chosen = np.full(len(batch), threshold, np.float32)
+        return boxes.boxes_at(batch, threshold), chosen, np.ones(len(batch), bool)
+    picked, levels, found = (
+        x.cpu().numpy() for x in two_stage.select(maps, features, settings)
+    )
+    fallback = boxes.boxes_at(batch, threshold)
+    return (
+        np.where(found[:, None], picked, fallback).astype(np.float32),
+        np.where(found, levels, threshold).astype(np.float32),
+        found,
+    )
+
+
+def evaluate(
+    method: Method,
+    prepared: Path,
+    split: str,
+    params: Params,
+    *,
+    selection: str,
+    threshold: float,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Every image of `split`: predicted- and true-class boxes, their IoU, and the threshold curve."""
+    device = next(method.parameters()).device
+    method.eval()
+    loader = test_loader(prepared, split, params)
+    images = loader.images.packed
+    truth = [
+        transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
+        for i in range(len(images))
+    ]
+    thresholds = thresholds_of(params)
+    parts, done = [], 0
+    for batch, labels, indices in loader.batches():
+        inputs = transforms.test_batch(batch.to(device), params.input.crop)
+        maps = heatmaps(method, inputs, labels.to(device), params.train.precision)
+        predicted, true = maps.maps.unbind(1)
+        real = [truth[i] for i in indices.tolist()]
+        how = selection, threshold, params.box.two_stage
+        box_p, level, found = choose_boxes(predicted, maps.features, *how)
+        box_t, _, _ = choose_boxes(true, maps.features, *how)
+        curve = boxes.curve(true.cpu().numpy(), real, thresholds, params.box.protocol)
+        best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
+        parts.append(
+            Evaluation(
+                labels=labels.numpy(),
+                top=top.cpu().numpy(),
+                score=best[:, 0].cpu().numpy(),
+                boxes_predicted=box_p,
+                boxes_true=box_t,
+                threshold=level,
+                found=found,
+                iou_predicted=scores.best_iou(box_p, real),
+                iou_true=scores.best_iou(box_t, real),
+                curve_largest=curve.largest,
+                curve_any=curve.any,
+            )
+        )
+        done += len(labels)
+        progress(done, len(loader))
+    return Evaluation.concatenate(parts)
+
+
+def best_threshold(evaluation: Evaluation, thresholds: np.ndarray) -> float:
+    """The threshold whose true-class boxes are right (IoU ≥ 0.5) most often; the lowest of equals.
+
+    Only ever called with the evaluation of `val`.
+    """
+    scored = ~np.isnan(evaluation.curve_largest).any(1)
+    return float(thresholds[(evaluation.curve_largest[scored] >= 0.5).mean(0).argmax()])
+
+
+def test_loader(prepared: Path, split: str, params: Params) -> Loader:
+    """The split at the test geometry; decoded once per pass, since it is passed over once."""
+    return Loader(
+        prepared,
+        split,
+        transforms.test_size(params.input),
+        batch_size=params.evaluate.batch_size,
+        workers=params.train.workers,
+        cache_mib=params.train.cache_mib,
+    )
+
+
+def centre_boxes(count: int, side: int, share: float) -> np.ndarray:
+    """The baseline that looks at nothing: a centred box of `share` of each side, float32 [count, 4]."""
+    margin = side * (1 - share) / 2
+    return np.tile(np.array([margin, margin, side - margin, side - margin], np.float32), (count, 1))
+
+
+def centre_baseline(prepared: Path, split: str, params: Params) -> dict[str, float]:
+    """GT-known error of a centred box of half the image's area, and MaxBoxAcc over all its sizes."""
+    images = packed.Split.open(prepared, split)
+    truth = [
+        transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
+        for i in range(len(images))
+    ]
+    side = params.input.crop
+    shares = np.linspace(0.05, 1, 20)
+    iou = np.stack(
+        [scores.best_iou(centre_boxes(len(truth), side, share), truth) for share in shares], 1
+    )
+    half = scores.best_iou(centre_boxes(len(truth), side, float(np.sqrt(0.5))), truth)
+    scored = ~np.isnan(half)
+    if not scored.any():
+        return {}
+    accuracy = [(iou[scored] >= delta).mean(0).max() * 100 for delta in (0.3, 0.5, 0.7)]
+    return {
+        "gt_known_loc_err": float(100 * (1 - (half[scored] >= 0.5).mean())),
+        "max_box_acc": float(accuracy[1]),
+        "max_box_acc_v2": float(np.mean(accuracy)),
+    }
+
+
+def batches_of(
+    images: packed.Split, indices: list[int], params: Params
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The named images at the test geometry: (indices, uint8 [B, 3, h, w])."""
+    size = transforms.test_size(params.input)
+    for start in range(0, len(indices), params.evaluate.batch_size):
+        chunk = indices[start : start + params.evaluate.batch_size]
+        yield chunk, torch.stack([transforms.decode(images.encoded(i), size) for i in chunk])

@@ -1,0 +1,129 @@
+"""A trained model folder as a function: pictures in, labels and boxes out.
+
+    predictor = Predictor.load(Path("models"), Path("metrics/localization.json"))
+    for prediction in predictor([Image.open("bird.jpg")]):
+        print(prediction.label, prediction.score, prediction.box)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline import evaluation, methods, training, transforms
+from pipeline.checkpoints import save_weights
+from pipeline.errors import UserError
+from pipeline.methods.cam import Method
+from pipeline.outputs import read_json, whole_directory, write_json
+from pipeline.params import Box, Input, Params
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image: the class, its probability, the box x0, y0, x1, y1 (half-open, pixels of the image as
+    shown) and the heatmap float32 [height, width] in 0…1 on the network's grid."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    heatmap: np.ndarray
+
+
+def save_model(folder: Path, method: Method, settings: Params, class_names: list[str]) -> None:
+    """Write `weights.safetensors` and `model.json`, all that is needed to rebuild the model, whole."""
+    with whole_directory(folder) as partial:
+        save_weights(method, partial / "weights.safetensors")
+        write_json(
+            partial / "model.json",
+            {
+                "dataset": settings.dataset,
+                "method": settings.method,
+                "backbone": settings.backbone,
+                "weights": settings.weights,
+                "seed": settings.seed,
+                "class_names": class_names,
+                "method_params": settings.method_params.model_dump(mode="json"),
+                "input": settings.input.model_dump(mode="json"),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model in evaluation mode."""
+
+    method: Method
+    class_names: list[str]
+    input: Input
+    box: Box
+
+    @classmethod
+    def load(
+        cls, folder: Path, localization: Path | None = None, device: str = "auto"
+    ) -> "Predictor":
+        """Rebuild the model of `folder`, reading boxes as the evaluation in `localization` did.
+
+        localization: a localization.json; by default the one inside `folder`, where a served model
+        has it. Raises UserError if there is no model or no evaluation.
+        """
+        localization = localization or folder / "localization.json"
+        try:
+            model = read_json(folder / "model.json")
+            state = load_file(folder / "weights.safetensors")
+            box = read_json(localization)["box"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"no trained and evaluated model in {folder} and {localization} ({error}); "
+                "run `dvc repro evaluate`, or take a teammate's with `dvc pull`"
+            ) from error
+        method = methods.build(
+            model["method"],
+            model["backbone"],
+            "none",
+            len(model["class_names"]),
+            methods.module(model["method"]).Params.model_validate(model["method_params"]),
+        )
+        method.load_state_dict(state)
+        method.to(training.pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(
+            method.eval(),
+            model["class_names"],
+            Input.model_validate(model["input"]),
+            Box.model_validate(box),
+        )
+
+    def __call__(self, images: list[Image.Image]) -> list[Prediction]:
+        """Predict a batch of upright RGB images of any sizes."""
+        size = transforms.test_size(self.input)
+        device = next(self.method.parameters()).device
+        batch = torch.stack([transforms.from_pil(image, size) for image in images]).to(device)
+        inputs = transforms.test_batch(batch, self.input.crop)
+        seen = evaluation.heatmaps(self.method, inputs, None)
+        maps: Tensor = seen.maps[:, 0]
+        boxes, _, _ = evaluation.choose_boxes(
+            maps,
+            seen.features,
+            evaluation.selection_of(self.box, self.method),
+            self.box.threshold,
+            self.box.two_stage,
+        )
+        score, label = seen.logits.softmax(1).max(1)
+        return [
+            Prediction(
+                self.class_names[k],
+                probability,
+                tuple(
+                    transforms.boxes_to_image(
+                        box[None], (image.height, image.width), self.input
+                    )[0].tolist()
+                ),
+                heatmap,
+            )
+            for k, probability, box, heatmap, image in zip(
+                label.tolist(), score.tolist(), boxes, maps.cpu().numpy(), images, strict=True
+            )
+        ]

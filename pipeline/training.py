@@ -1,0 +1,269 @@
+"""The one training loop: any method on any backbone, resumable after every epoch, no name of a method in it."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline import methods, packed, transforms
+from pipeline.checkpoints import Checkpoint
+from pipeline.errors import UserError
+from pipeline.loading import Loader
+from pipeline.methods.cam import Method
+from pipeline.params import Params, Train
+
+Epoch = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """What a caller may watch; each is called with plain numbers."""
+
+    on_resume: Callable[[int], None] = field(default=lambda epoch: None)
+    on_step: Callable[[int, int, int], None] = field(default=lambda epoch, step, steps: None)
+    on_epoch: Callable[[Epoch], None] = field(default=lambda record: None)
+
+
+def train(
+    params: Params, prepared: Path, checkpoint: Checkpoint, progress: Progress
+) -> tuple[Method, list[Epoch]]:
+    """Train `params.method` on the prepared images; return the model and one record per epoch.
+
+    The last epoch's weights are returned; `val` is only watched and `test` is not opened. A training
+    that was cut short goes on from `checkpoint`, and ends with the same weights, bit for bit on CPU.
+
+    Raises UserError when the loss stops being finite, naming epoch, step and learning rate.
+    """
+    device = pick_device(params.train.device)
+    make_deterministic(device)
+    torch.manual_seed(params.seed)
+    meta = packed.read_meta(prepared)
+    model = methods.build(
+        params.method, params.backbone, params.weights, len(meta.class_names), params.method_params
+    ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        model.parameter_groups(params.train.learning_rate, params.train.head_multiplier),
+        lr=params.train.learning_rate,
+        momentum=params.train.momentum,
+        weight_decay=params.train.weight_decay,
+        nesterov=params.train.momentum > 0,
+    )
+    train_loader = _loader(params, prepared, "train", params.input.resize, device)
+    val_loader = _loader(params, prepared, "val", params.input.resize, device)
+
+    history: list[Epoch] = []
+    if (state := checkpoint.load(device)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"].cpu())
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state["device_rng"].cpu(), device)
+        history = state["history"]
+        progress.on_resume(len(history))
+
+    for epoch in range(len(history) + 1, params.train.epochs + 1):
+        record = _epoch(model, optimizer, train_loader, params, epoch, device, progress)
+        record |= _validate(model, val_loader, params, device)
+        history.append(record)
+        checkpoint.save(
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+                "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+                "history": history,
+            }
+        )
+        progress.on_epoch(record)
+    return model.eval(), history
+
+
+def _loader(params: Params, prepared: Path, split: str, side: int, device: torch.device) -> Loader:
+    return Loader(
+        prepared,
+        split,
+        (side, side),
+        batch_size=params.train.batch_size,
+        workers=params.train.workers,
+        cache_mib=params.train.cache_mib,
+        pin=device.type == "cuda",
+    )
+
+
+def _epoch(
+    model: Method,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    params: Params,
+    epoch: int,
+    device: torch.device,
+    progress: Progress,
+) -> Epoch:
+    """One pass over the training images. Nothing here waits for the device until the pass is over."""
+    settings = params.train
+    generator = torch.Generator().manual_seed(hash_seed(params.seed, epoch))
+    order = torch.randperm(len(loader), generator=generator)
+    steps = steps_per_epoch(len(loader), settings.batch_size)
+    criterion = criterion_of(settings.loss)
+    model.train()
+    if settings.batchnorm == "frozen":
+        freeze_batchnorm(model)
+    model.begin_epoch((epoch - 1) / settings.epochs)
+
+    losses = torch.zeros(steps, device=device)
+    correct = torch.zeros((), device=device)
+    seen, started = 0, time.perf_counter()
+    for step, (images, labels, _) in enumerate(loader.batches(order, drop_last=True)):
+        rate = learning_rate(settings, (epoch - 1) * steps + step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["multiplier"]
+        images = images.to(device, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        inputs = transforms.train_batch(images, params.input.crop, generator)
+        inputs, targets = model.on_batch(inputs, labels, generator)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with autocast(settings.precision, device):
+            outputs = model(inputs, targets)
+            loss = model.loss(outputs, targets, criterion)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses[step] = loss.detach()
+        correct += (outputs.logits.detach()[: len(labels)].argmax(1) == labels).sum()
+        seen += len(labels)
+        progress.on_step(epoch, step + 1, steps)
+
+    _refuse_non_finite(losses, settings, epoch, steps)
+    seconds = time.perf_counter() - started
+    return {
+        "epoch": epoch,
+        "learning_rate": rate,
+        "train_loss": losses.mean().item(),
+        "train_accuracy": 100 * correct.item() / seen,
+        "images_per_second": seen / seconds,
+        "seconds": seconds,
+        **model.statistics(),
+    }
+
+
+def _refuse_non_finite(losses: Tensor, settings: Train, epoch: int, steps: int) -> None:
+    finite = torch.isfinite(losses).cpu()
+    if not finite.all():
+        step = int((~finite).int().argmax())
+        rate = learning_rate(settings, (epoch - 1) * steps + step, steps)
+        raise UserError(
+            f"the loss is not finite at epoch {epoch}, step {step + 1} of {steps}, learning rate "
+            f"{rate:g}; the last good state is that of epoch {epoch - 1}; "
+            "lower train.learning_rate in params.yaml"
+        )
+
+
+@torch.no_grad()
+def _validate(model: Method, loader: Loader, params: Params, device: torch.device) -> Epoch:
+    """Loss and accuracy on the held-out images: watched, never chosen by."""
+    if not len(loader):
+        return {}
+    model.eval()
+    loss = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device)
+    for images, labels, _ in loader.batches():
+        labels = labels.to(device, non_blocking=True)
+        inputs = transforms.test_batch(images.to(device, non_blocking=True), params.input.crop)
+        with autocast(params.train.precision, device):
+            logits = model(inputs.contiguous(memory_format=torch.channels_last)).logits.float()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+    return {
+        "val_loss": loss.item() / len(loader),
+        "val_accuracy": 100 * correct.item() / len(loader),
+    }
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches of one pass; a set smaller than a batch is one smaller batch."""
+    return max(1, images // batch_size)
+
+
+def learning_rate(settings: Train, step: int, steps: int) -> float:
+    """The trunk's learning rate at `step` (from 0, over all epochs) with `steps` per epoch."""
+    warmup, total = settings.warmup_epochs * steps, settings.epochs * steps
+    base = settings.learning_rate
+    if step < warmup:
+        return base * (step + 1) / warmup
+    match settings.schedule:
+        case "cosine":
+            return base * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2
+        case "step":
+            return base * 0.1 ** (step // steps // settings.step_epochs)
+        case _:
+            return base
+
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def criterion_of(name: str) -> Criterion:
+    """`cross_entropy` (Eq. 8 in its multi-class form) or `mse` (Eq. 9), by name."""
+    return mean_squared_error if name == "mse" else F.cross_entropy
+
+
+def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    """Squared distance of the predicted probabilities from the targets, mean over images.
+
+    logits: [B, K]; targets: int64 [B] or probabilities [B, K]. Eq. 9 leaves open what is averaged:
+    the sum is over classes, so that the gradient does not fade with their number. Source: thesis p. 16.
+    """
+    if targets.dim() == 1:
+        targets = F.one_hot(targets, logits.shape[1])
+    return (logits.float().softmax(1) - targets.float()).square().sum(1).mean()
+
+
+def freeze_batchnorm(model: nn.Module) -> None:
+    """Keep every batch norm's statistics and affine parameters as they are."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            module.requires_grad_(False)
+
+
+def pick_device(name: str) -> torch.device:
+    """The named device, or with `auto` the best one here. Raises UserError if it is not there."""
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if name == "auto":
+        name = next((kind for kind, there in available.items() if there()), "cpu")
+    elif name in available and not available[name]():
+        raise UserError(
+            f"params.yaml: train.device is {name}, which this machine does not have; allowed: auto, cpu"
+        )
+    return torch.device(name)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 where asked for, or with `auto` where the GPU computes in it; weights stay fp32."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bf16" or (precision == "auto" and fast):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Same seed, same machine, same bytes; an operation that cannot says so in a warning."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def hash_seed(seed: int, epoch: int) -> int:
+    """A seed per (experiment, epoch), so that a resumed epoch shuffles as it would have."""
+    return (seed * 1_000_003 + epoch) % 2**63
+

@@ -1,0 +1,192 @@
+"""Read boxes off the trained model's heatmaps and score them: localization.json, tables, curve, pictures."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from pipeline import evaluation, methods, packed, params, pictures, results, tracking, transforms
+from pipeline.checkpoints import digest, digest_file
+from pipeline.errors import UserError
+from pipeline.evaluation import Evaluation
+from pipeline.methods.cam import Method
+from pipeline.outputs import read_json, whole_directory, write_csv, write_json
+from pipeline.params import Params
+from pipeline.training import pick_device
+from stages import entry
+from stages.train import METRICS, MODELS, PREPARED, run_name
+
+PER_IMAGE = [
+    *("id", "label", "predicted", "in_top5", "score", "iou_true", "iou_predicted", "threshold"),
+    *("x0", "y0", "x1", "y1"),
+]
+PER_CLASS = ["class", "images", "top1_cls_err", "top1_loc_err", "gt_known_loc_err"]
+CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in results.DELTAS)]
+
+
+def main() -> None:
+    settings = params.load()
+    model = load_model(settings)
+    meta = packed.read_meta(PREPARED)
+    sha256 = digest_file(MODELS / "weights.safetensors")
+    with tracking.Run.find_or_open(
+        model_sha256=sha256,
+        evaluation_sha256=digest(
+            [settings.box.model_dump_json().encode(), settings.evaluate.model_dump_json().encode()]
+        ),
+        name=run_name(settings),
+        params=params.flat(settings),
+        tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
+    ) as run:
+        figures, test = evaluate(model, settings, METRICS, sha256, run_name(settings))
+        draw(model, test, settings, METRICS / "pictures")
+        run.metrics({f"loc/{name}": figures[name] for name in figures["intervals"]}, step=0)
+        for name in ("localization.json", "per_image.csv", "per_class.csv", "threshold_curve.csv"):
+            run.artifact(METRICS / name, "localization")
+        for picture in sorted((METRICS / "pictures").glob("*.png")):
+            run.artifact(picture, "pictures")
+        run.model(MODELS, METRICS / "localization.json")
+
+
+def load_model(settings: Params) -> Method:
+    """The model that `train` left, in evaluation mode on its device."""
+    from safetensors.torch import load_file
+
+    described = read_json(MODELS / "model.json")
+    model = methods.build(
+        settings.method,
+        settings.backbone,
+        "none",
+        len(described["class_names"]),
+        settings.method_params,
+    )
+    try:
+        model.load_state_dict(load_file(MODELS / "weights.safetensors"))
+    except RuntimeError as error:
+        raise UserError(
+            f"{MODELS} holds a {described['method']} on {described['backbone']}, not the "
+            f"{settings.method} on {settings.backbone} of params.yaml; run `dvc repro train`"
+        ) from error
+    model.to(pick_device(settings.train.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
+
+
+def evaluate(
+    model: Method, settings: Params, folder: Path, sha256: str, title: str
+) -> tuple[results.Row, Evaluation]:
+    """Score `model` on `test` and write the tables into `folder`; the figures and the rows behind them."""
+    meta = packed.read_meta(PREPARED)
+    selection = evaluation.selection_of(settings.box, model)
+    threshold = settings.box.threshold
+    if selection == "val":
+        seen = _pass(model, settings, "val", "fixed", threshold, f"{title}: val")
+        threshold = evaluation.best_threshold(seen, evaluation.thresholds_of(settings))
+    test = _pass(model, settings, "test", selection, threshold, f"{title}: test")
+    figures = results.localization(
+        test,
+        settings,
+        selection=selection,
+        threshold=threshold,
+        baselines={"centre_box": evaluation.centre_baseline(PREPARED, "test", settings)},
+        model_sha256=sha256,
+    )
+    images = packed.Split.open(PREPARED, "test")
+    rows = results.per_image(test, images, meta.class_names, settings)
+    write_csv(folder / "per_image.csv", rows, PER_IMAGE)
+    write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
+    curve = results.threshold_curve(test, evaluation.thresholds_of(settings))
+    write_csv(folder / "threshold_curve.csv", curve, CURVE)
+    write_json(folder / "localization.json", figures)
+    return figures, test
+
+
+def _pass(
+    model: Method, settings: Params, split: str, selection: str, threshold: float, title: str
+) -> Evaluation:
+    total = len(packed.Split.open(PREPARED, split))
+    if not total:
+        raise UserError(
+            f"the {split} split has no images; params.yaml: "
+            + ("prepare.val_fraction" if split == "val" else "datasets.*.test_fraction")
+            + " decides how many it gets"
+        )
+    with tqdm(total=total, desc=title, unit="image") as bar:
+        return evaluation.evaluate(
+            model,
+            PREPARED,
+            split,
+            settings,
+            selection=selection,
+            threshold=threshold,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+
+
+def draw(model: Method, test: Evaluation, settings: Params, folder: Path) -> None:
+    """Galleries of the best, the worst and random test images."""
+    meta = packed.read_meta(PREPARED)
+    images = packed.Split.open(PREPARED, "test")
+    chosen = pictures.choose(
+        test.iou_predicted, test.labels, settings.evaluate.pictures, settings.seed
+    )
+    with whole_directory(folder) as partial:
+        for name, indices in chosen.items():
+            maps = predicted_maps(model, images, indices.tolist(), settings)
+            panels = [
+                panel(test, images, i, heatmap, meta.class_names, settings)
+                for i, heatmap in zip(indices.tolist(), maps, strict=True)
+            ]
+            if panels:
+                title = f"{run_name(settings)} · {name}"
+                pictures.save(partial / f"{name}.png", pictures.gallery(panels, 2, title))
+
+
+def predicted_maps(
+    model: Method, images: packed.Split, indices: list[int], settings: Params
+) -> list[np.ndarray]:
+    """The predicted class's heatmap of each image, float32 on the test grid."""
+    device = next(model.parameters()).device
+    maps: list[np.ndarray] = []
+    for _, batch in evaluation.batches_of(images, indices, settings):
+        inputs = transforms.test_batch(batch.to(device), settings.input.crop)
+        maps += list(evaluation.heatmaps(model, inputs, None).maps[:, 0].cpu().numpy())
+    return maps
+
+
+def panel(
+    test: Evaluation,
+    images: packed.Split,
+    index: int,
+    heatmap: np.ndarray,
+    class_names: list[str],
+    settings: Params,
+) -> Image.Image:
+    """One test image as the network saw it, in its own proportions, with heatmap and boxes."""
+    stored = Image.open(io.BytesIO(images.encoded(index))).convert("RGB")
+    size = (stored.height, stored.width)
+    shrink = np.array([stored.width, stored.height] * 2) / np.tile(images.sizes[index][::-1], 2)
+    side = settings.input.crop
+    grid = np.array([[0, 0, side, side]], np.float32)
+    seen = transforms.boxes_to_image(grid, size, settings.input)[0].round()
+    corner = np.tile(seen[:2], 2)
+    box = transforms.boxes_to_image(test.boxes_predicted[[index]], size, settings.input)[0]
+    iou = test.iou_predicted[index]
+    predicted, true = class_names[test.top[index, 0]], class_names[test.labels[index]]
+    return pictures.panel(
+        np.asarray(stored.crop(tuple(seen.tolist()))),
+        heatmap,
+        box - corner,
+        images.boxes[index] * shrink - corner,
+        images.ids[index],
+        note=f"{predicted} {test.score[index]:.0%}"
+        + ("" if predicted == true else f" (is {true})")
+        + ("" if np.isnan(iou) else f" · IoU {iou:.2f}")
+        + f" · threshold {test.threshold[index]:.2f}",
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,137 @@
+"""Run the trained model on a folder of images: boxes as COCO and CSV, and a picture of each.
+
+    python -m stages.predict my/photos --out predictions
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline import images, pictures
+from pipeline.errors import UserError
+from pipeline.outputs import whole_directory, write_csv, write_json
+from stages import entry
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("images", type=Path, help="a folder of images (searched whole) or one image")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write")
+    parser.add_argument("--model", type=Path, default=Path("models"), help="trained model folder")
+    parser.add_argument(
+        "--localization",
+        type=Path,
+        default=Path("metrics/localization.json"),
+        help="evaluation of that model: says how its boxes are read",
+    )
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--no-pictures", action="store_true", help="write only the boxes")
+    arguments = parser.parse_args()
+    found = find_images(arguments.images)
+
+    from pipeline.predictor import Predictor  # torch: after the arguments are known to be good
+
+    predictor = Predictor.load(arguments.model, arguments.localization)
+    unreadable: list[str] = []
+    rows: list[dict[str, Any]] = []
+    annotated: list[dict[str, Any]] = []
+    with (
+        whole_directory(arguments.out) as partial,
+        tqdm(total=len(found), desc="predict", unit="image") as bar,
+    ):
+        for batch in read_batches(found, arguments.batch_size, unreadable):
+            for (path, image), seen in zip(
+                batch, predictor([image for _, image in batch]), strict=True
+            ):
+                name = path.relative_to(root_of(arguments.images)).as_posix()
+                x0, y0, x1, y1 = (round(edge, 2) for edge in seen.box)
+                rows.append(
+                    dict(zip(COLUMNS, (name, seen.label, round(seen.score, 6), x0, y0, x1, y1), strict=True))
+                )
+                annotated.append({"file_name": name, "height": image.height, "width": image.width})
+                if not arguments.no_pictures:
+                    picture = pictures.panel(
+                        np.asarray(image), seen.heatmap, seen.box, [], f"{seen.label} {seen.score:.0%}",
+                        note=name,
+                    )
+                    target = partial / "pictures" / f"{name}.png"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    pictures.save(target, picture)
+            bar.update(len(batch))
+        if not rows:
+            raise UserError(f"none of the {len(found)} images can be read: {'; '.join(unreadable[:3])}")
+        write_csv(partial / "boxes.csv", rows, COLUMNS)
+        write_json(partial / "coco.json", coco(rows, annotated, predictor.class_names))
+    for problem in unreadable:
+        tqdm.write(f"skipped: {problem}")
+    print(f"{len(rows)} images: {arguments.out}/boxes.csv, {arguments.out}/coco.json", end="")
+    print("" if arguments.no_pictures else f", {arguments.out}/pictures/")
+
+
+def root_of(given: Path) -> Path:
+    return given if given.is_dir() else given.parent
+
+
+def find_images(given: Path) -> list[Path]:
+    """Every image file at or below `given`, sorted. Raises UserError if there is none."""
+    candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
+    found = [path for path in candidates if path.is_file() and path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise UserError(f"no image in {given}; allowed: a folder or a file of {' '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def read_batches(
+    found: list[Path], size: int, unreadable: list[str]
+) -> Iterator[list[tuple[Path, Any]]]:
+    """The readable images, upright and RGB, in batches; what cannot be read is added to `unreadable`."""
+    batch = []
+    for path in found:
+        try:
+            batch.append((path, images.open_upright(path.read_bytes())))
+        except (OSError, ValueError) as error:
+            unreadable.append(f"{path}: {error}")
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def coco(
+    rows: list[dict[str, Any]], annotated: list[dict[str, Any]], class_names: list[str]
+) -> dict[str, Any]:
+    """The boxes in COCO's layout: x, y, width, height in pixels of the image as shown."""
+    numbers = {name: number for number, name in enumerate(class_names, 1)}
+    return {
+        "images": [{"id": i, **image} for i, image in enumerate(annotated, 1)],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": numbers[row["label"]],
+                "bbox": [
+                    row["x0"],
+                    row["y0"],
+                    round(row["x1"] - row["x0"], 2),
+                    round(row["y1"] - row["y0"], 2),
+                ],
+                "area": round((row["x1"] - row["x0"]) * (row["y1"] - row["y0"]), 2),
+                "score": row["score"],
+                "iscrowd": 0,
+            }
+            for i, row in enumerate(rows, 1)
+        ],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+    }
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,93 @@
+"""Train `method` on `backbone`: models/, metrics/train.json, metrics/epochs.csv. Goes on where it was cut short."""
+
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline import methods, packed, params, tracking, training
+from pipeline.checkpoints import Checkpoint, digest_file, fingerprint
+from pipeline.methods.cam import Method
+from pipeline.outputs import write_csv, write_json
+from pipeline.params import Params
+from pipeline.predictor import save_model
+from stages import entry
+
+PREPARED = Path("data/prepared")
+MODELS = Path("models")
+METRICS = Path("metrics")
+
+
+def main() -> None:
+    settings = params.load()
+    name = fingerprint(settings, PREPARED)
+    meta = packed.read_meta(PREPARED)
+    with tracking.Run.open(
+        key=name,
+        name=run_name(settings),
+        params=params.flat(settings),
+        tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
+    ) as run:
+        model, history = trained(settings, Checkpoint.of(name), run)
+        save_model(MODELS, model, settings, meta.class_names)
+        write_history(METRICS, history)
+        run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
+        run.artifact(METRICS / "epochs.csv", "training")
+
+
+def run_name(settings: Params) -> str:
+    """How people know the experiment: method-backbone-dataset-seed."""
+    return f"{settings.method}-{settings.backbone}-{settings.dataset}-s{settings.seed}"
+
+
+def trained(
+    settings: Params, checkpoint: Checkpoint, run: tracking.Run
+) -> tuple[Method, list[training.Epoch]]:
+    """The trained model and its history: from this very training finished before, or by training now."""
+    meta = packed.read_meta(PREPARED)
+    if (done := checkpoint.finished()) is not None:
+        state, history = done
+        model = methods.build(
+            settings.method, settings.backbone, "none", len(meta.class_names), settings.method_params
+        )
+        model.load_state_dict(state)
+        tqdm.write(f"{run_name(settings)}: the same training is finished already; its weights are taken")
+        for record in history:
+            run.metrics(record, step=int(record["epoch"]))
+        return model.to(training.pick_device(settings.train.device)).eval(), history
+
+    with tqdm(total=settings.train.epochs, desc=run_name(settings), unit="epoch") as bar:
+
+        def on_resume(epoch: int) -> None:
+            tqdm.write(f"{run_name(settings)}: goes on after epoch {epoch}, where it was cut short")
+            bar.update(epoch)
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            bar.set_postfix_str(f"epoch {epoch} step {step}/{steps}")
+
+        def on_epoch(record: training.Epoch) -> None:
+            run.metrics(record, step=int(record["epoch"]))
+            bar.update(1)
+            bar.set_postfix_str(
+                f"loss {record['train_loss']:.3f}, accuracy {record['train_accuracy']:.1f} %, "
+                f"val {record.get('val_accuracy', float('nan')):.1f} %, "
+                f"{record['images_per_second']:.0f} images/s"
+            )
+
+        model, history = training.train(
+            settings, PREPARED, checkpoint, training.Progress(on_resume, on_step, on_epoch)
+        )
+    checkpoint.finish(model, history)
+    return model, history
+
+
+def write_history(folder: Path, history: list[training.Epoch]) -> None:
+    """epochs.csv: one row per epoch; train.json: the last one, and the time in all."""
+    write_csv(folder / "epochs.csv", history, list(history[-1]))
+    last: dict[str, Any] = dict(history[-1])
+    last["seconds"] = sum(record["seconds"] for record in history)
+    write_json(folder / "train.json", last)
+
+
+if __name__ == "__main__":
+    entry.run(main)
