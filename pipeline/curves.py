@@ -3,11 +3,14 @@
 Every function returns a PIL image (`pictures.save` writes it): the same numbers, the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+from pipeline import published
+from pipeline.runs import Results, Run, columns
 
 if TYPE_CHECKING:  # importing matplotlib takes a second
     from matplotlib.axes import Axes
@@ -17,11 +20,43 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 GREY = "#656d76"
 
 
+def of(results: Results) -> Iterator[tuple[str, str, Image.Image]]:
+    """The curves these results have the files for: (name, title, picture)."""
+    methods = {
+        published.name(run.values["method"]): run
+        for run in results.variants.values()
+        if run.key == f"methods-{run.values['method']}"
+    }
+    lines = {name: _line(run, "box_acc_50") for name, run in methods.items()}
+    if len(drawn := {name: line for name, line in lines.items() if line}) > 1:
+        chosen = {name: t for name in drawn if (t := _threshold(methods[name])) is not None}
+        title = "Images located at IoU ≥ 0.5, by method"
+        yield "methods", title, threshold_curve(drawn, chosen=chosen)
+    main = results.main
+    deltas = {f"IoU ≥ 0.{d}": _line(main, f"box_acc_{d}0") for d in (3, 5, 7)}
+    if drawn := {name: line for name, line in deltas.items() if line}:
+        threshold = _threshold(main)
+        chosen = {} if threshold is None else dict.fromkeys(drawn, threshold)
+        title = f"Images located by {published.name(main.values['method'])}, by IoU"
+        yield "thresholds", title, threshold_curve(drawn, chosen=chosen)
+    if epochs := columns(main.folder / "epochs.csv"):
+        yield "training", "Training", training_curves(epochs)
+
+
+def _line(run: Run, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    curve = columns(run.folder / "threshold_curve.csv")
+    return (curve["threshold"], curve[name]) if curve else None
+
+
+def _threshold(run: Run) -> float | None:
+    """The one threshold of all images; None where each image has its own."""
+    return run.values.get("threshold") if run.values.get("selection") != "two_stage" else None
+
+
 def threshold_curve(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     chosen: Mapping[str, float] | None = None,
-    title: str = "",
 ) -> Image.Image:
     """Percent of images whose box is right against the box threshold, one line per name.
 
@@ -40,7 +75,6 @@ def threshold_curve(
             axes.plot(chosen[name], height, "o", color=colour, ms=7)
     axes.set(xlabel="box threshold, fraction of the heatmap's range", ylabel="images located, %")
     axes.set(xlim=(0, 1), ylim=(0, 102))
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=22)
     marks = "○ best on the test images (oracle)" + ("    ● used" if chosen else "")
     axes.annotate(marks, (0, 1), (0, 6), "axes fraction", "offset points", color=GREY, fontsize=9)
     return _rendered(figure)

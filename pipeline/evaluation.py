@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import boxes, packed, scores, training, transforms, two_stage
+from pipeline import boxes, packed, scores, transforms, two_stage
+from pipeline.devices import autocast
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method
 from pipeline.params import Box, Params, TwoStage
@@ -55,7 +56,9 @@ class Evaluation:
 
     @classmethod
     def concatenate(cls, parts: list["Evaluation"]) -> "Evaluation":
-        columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        columns = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)
+        }
         return cls(**columns)
 
 
@@ -77,7 +80,7 @@ def heatmaps(
 
     inputs: float32 [B, 3, H, W], normalised. The model must be in evaluation mode.
     """
-    with training.autocast(precision, inputs.device):
+    with autocast(precision, inputs.device):
         outputs = method(inputs.contiguous(memory_format=torch.channels_last))
     logits = outputs.logits.float()
     asked = logits.argmax(1, keepdim=True)
@@ -96,9 +99,7 @@ def choose_boxes(
     if selection != "two_stage":
         chosen = np.full(len(batch), threshold, np.float32)
         return boxes.boxes_at(batch, threshold), chosen, np.ones(len(batch), bool)
-    picked, levels, found = (
-        x.cpu().numpy() for x in two_stage.select(maps, features, settings)
-    )
+    picked, levels, found = (x.cpu().numpy() for x in two_stage.select(maps, features, settings))
     fallback = boxes.boxes_at(batch, threshold)
     return (
         np.where(found[:, None], picked, fallback).astype(np.float32),

@@ -1,19 +1,268 @@
-"""The only reader of params.yaml: frozen, typed, checked whole before any work starts."""
+"""The only reader of params.yaml: frozen, typed, checked whole before any work starts.
 
-from pydantic import BaseModel, ConfigDict, model_validator
+    params = load()                # what a stage needs; imports the chosen dataset and method only
+    params.train.learning_rate     # 0.02
+
+Every mistake in the file is told at once, one line each: what was given, what is allowed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline import yamlfile
+from pipeline.errors import UserError
+from pipeline.section import Section, described, unknown, validated, wrong
+from pipeline.settings import Ablate, Box, Evaluate, File, Input, Prepare, Train, TwoStage, Variant
+
+__all__ = [
+    "Ablate",
+    "Box",
+    "Evaluate",
+    "Input",
+    "Params",
+    "Prepare",
+    "Section",
+    "Train",
+    "TwoStage",
+    "Variant",
+    "flat",
+    "load",
+    "load_ablate",
+    "load_all",
+    "variant",
+]
+
+Scalar = str | int | float | bool | None
+T = TypeVar("T")
+
+FILE = Path("params.yaml")
 
 
-class Section(BaseModel):
-    """One section of params.yaml: every field is required, nothing else is allowed, no conversion.
+@dataclass(frozen=True)
+class Params:
+    """One experiment: (dataset, method, backbone, seed) and all that changes its numbers."""
 
-    A YAML list becomes a tuple, so a section cannot be changed once it is read.
+    dataset: str
+    method: str
+    backbone: str
+    weights: str
+    seed: int
+    data: Section
+    """The chosen dataset's section, a `pipeline.datasets.<dataset>.Params`."""
+    prepare: Prepare
+    input: Input
+    train: Train
+    box: Box
+    evaluate: Evaluate
+    method_params: Section
+    """The chosen method's section, a `pipeline.methods.<method>.Params`; empty if not asked for."""
+    ablate: Ablate
+
+
+def load(path: Path = FILE, *, method: bool = True) -> Params:
+    """Read params.yaml; raises UserError with every problem.
+
+    Only the chosen dataset's and method's modules are imported, so that a DVC stage depends on no
+    more code than it uses; `method=False` leaves out the method's (and with it PyTorch).
     """
+    return _raised(path, *_parsed(read(path), method=method))
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, values: object) -> object:
-        if not isinstance(values, dict):
-            return values
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+def load_all(path: Path = FILE, text: str | None = None) -> Params:
+    """Read params.yaml as `load`, and check all that any stage may use.
+
+    That is every dataset's and method's section, every ablation variant, and the names of backbones
+    and plug points where they will be used. `text`, if given, stands for the file's content.
+    """
+    raw = read(path, text)
+    params, problems = _parsed(raw, every=True)
+    problems += _backbone_problems(raw)
+    ablate = validated(Ablate, raw.get("ablate"), "ablate", [])
+    if ablate is None:
+        return _raised(path, params, problems)  # told with the whole file
+    own = set(problems)
+    for key, changes in ablate.variants.items():
+        values, found = _changed(raw, changes)
+        found += _parsed(values, every=True)[1]
+        if ablate.runs(key):
+            found += _backbone_problems(values)
+        problems += [f"ablate.variants.{key}: {problem}" for problem in found if problem not in own]
+    return _raised(path, params, problems)
+
+
+def load_ablate(path: Path = FILE) -> Ablate:
+    """Read only the ablation's names and switches, importing no dataset and no method."""
+    problems: list[str] = []
+    ablate = validated(Ablate, read(path).get("ablate"), "ablate", problems)
+    return _raised(path, ablate, problems)
+
+
+def variant(key: str, path: Path = FILE) -> Params:
+    """The params of one ablation variant: its method, its backbone and its `set` applied."""
+    variants = load_ablate(path).variants
+    if key not in variants:
+        known = [f"ablate.variants.{name}" for name in variants]
+        raise UserError(f"{path}: {unknown(f'ablate.variants.{key}', known)}")
+    values, problems = _changed(read(path), variants[key])
+    params, more = _parsed(values)
+    problems = [f"ablate.variants.{key}: {problem}" for problem in problems + more]
+    return _raised(path, params, problems)
+
+
+def flat(params: Params) -> dict[str, Scalar]:
+    """Dotted keys and single values of one experiment, for tracking; lists joined with commas.
+
+    Of datasets and methods only the chosen sections; the ablation is no part of an experiment.
+    """
+    sections = {
+        f"datasets.{params.dataset}": params.data,
+        "prepare": params.prepare,
+        "input": params.input,
+        "train": params.train,
+        "box": params.box,
+        "evaluate": params.evaluate,
+        f"methods.{params.method}": params.method_params,
+    }
+    values: dict[str, Scalar] = {
+        name: getattr(params, name) for name in ("dataset", "method", "backbone", "weights", "seed")
+    }
+    for name, section in sections.items():
+        for key, value in leaves(section.model_dump(), f"{name}.").items():
+            values[key] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return values
+
+
+def read(path: Path, text: str | None = None) -> dict[str, Any]:
+    """The plain, unchecked values of the file, or of a `text` that stands for its content."""
+    try:
+        values = yamlfile.parse(path.read_text("utf-8") if text is None else text, str(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; run this where params.yaml is") from None
+    if not isinstance(values, dict):
+        allowed = ", ".join(File.model_fields)
+        raise UserError(f"{path}: {wrong('the file', values, f'the keys {allowed}')}")
+    return values
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The single values and lists of nested mappings, by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        found |= leaves(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """What `dataset` or `method` may be: the files of pipeline/datasets or pipeline/methods."""
+    return sorted(file.stem for file in (Path(__file__).parent / kind).glob("[!_]*.py"))
+
+
+def key_problem(values: Mapping[str, Any], key: str) -> str | None:
+    """Why no single value of the file has this dotted `key`; None where one has."""
+    known = [name for name in leaves(values) if not name.startswith("ablate.variants.")]
+    if key in known:
+        return None
+    if inside := [name for name in known if name.startswith(f"{key}.")]:
+        return f"{key} is a section; give its values one by one, as in {inside[0]}"
+    beside = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    return unknown(key, known, beside or list(values))
+
+
+def put(values: Mapping[str, Any], key: str, value: object) -> dict[str, Any]:
+    """A copy of nested mappings with another value at their existing dotted `key`."""
+    head, _, rest = key.partition(".")
+    return {**values, head: put(values[head], rest, value) if rest else value}
+
+
+def _raised(path: Path, result: T | None, problems: list[str]) -> T:
+    """The `result`, or UserError with the `problems` of the file at `path`."""
+    if result is None or problems:
+        raise UserError([f"{path}: {problem}" for problem in problems])
+    return result
+
+
+def _parsed(
+    raw: dict[str, Any], *, every: bool = False, method: bool = True
+) -> tuple[Params | None, list[str]]:
+    """The params in `raw`, None where they cannot be, and every problem of the file.
+
+    Of datasets and methods the chosen sections are checked, or `every` one.
+    """
+    problems: list[str] = []
+    values = leaves(raw)
+    file = validated(File, raw, "", problems)
+    data, data_problems = _choice("dataset", raw, every)
+    problems += data_problems
+    chosen: Section | None = Section()
+    if method:
+        chosen, method_problems = _choice("method", raw, every)
+        problems += method_problems
+    if values.get("box.selection") == "val" and values.get("prepare.val_fraction") == 0:
+        problems.append(
+            "box.selection is 'val', which needs held-out images; "
+            "allowed: prepare.val_fraction > 0, or another box.selection"
+        )
+    if file is None or data is None or chosen is None:
+        return None, problems
+    own = {name: getattr(file, name) for name in File.model_fields}
+    del own["datasets"], own["methods"]
+    return Params(**own, data=data, method_params=chosen), problems
+
+
+def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None, list[str]]:
+    """The section that `dataset` or `method` chooses, and the problems of what was looked at."""
+    kind, chosen, known = f"{key}s", raw.get(key), names(f"{key}s")
+    problems = []
+    if isinstance(chosen, str) and chosen not in known:
+        allowed = f"{', '.join(known)} (a file of pipeline/{kind})"
+        problems.append(wrong(key, chosen, allowed))
+    given = raw.get(kind)
+    if not isinstance(given, dict):
+        return None, problems  # told with the whole file
+    here = [f"{kind}.{name}" for name in known]
+    problems += [unknown(f"{kind}.{name}", here) for name in given if name not in known]
+    found: dict[str, Section | None] = {}
+    for name in known if every else [name for name in known if name == chosen]:
+        section: type[Section] = import_module(f"pipeline.{kind}.{name}").Params
+        if name in given:
+            found[name] = validated(section, given[name], f"{kind}.{name}", problems)
+        else:
+            problems.append(f"{kind}.{name} is missing; allowed: {described(section)}")
+    return found.get(str(chosen)), problems
+
+
+def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
+    """A backbone that is none, or that lacks the chosen method's plug points; imports PyTorch."""
+    # Imported by name: stages that read params depend on the backbones only if they build one.
+    plug_points: dict[str, tuple[str, ...]] = import_module("pipeline.backbones").PLUG_POINTS
+    backbone, key = raw.get("backbone"), f"methods.{raw.get('method')}.plug_points"
+    if not isinstance(backbone, str):
+        return []  # told with the whole file
+    if backbone not in plug_points:
+        return [wrong("backbone", backbone, ", ".join(plug_points))]
+    allowed, points = plug_points[backbone], leaves(raw).get(key)
+    if not isinstance(points, list) or all(point in allowed for point in points):
+        return []
+    return [wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
+
+
+def _changed(raw: Mapping[str, Any], variant: Variant) -> tuple[dict[str, Any], list[str]]:
+    """The whole file's values as `variant` has them, and the problems of its `set`."""
+    values = {**raw, "method": variant.method, "backbone": variant.backbone or raw.get("backbone")}
+    problems = []
+    for key, value in variant.set.items():
+        if key in ("method", "backbone"):
+            problems.append(f"set: {key} has its own place beside `set`; write it there")
+        elif key.partition(".")[0] in ("dataset", "datasets", "prepare", "ablate"):
+            problems.append(
+                f"set: {key} is one for all variants; change it in the file's main part"
+            )
+        elif problem := key_problem(raw, key):
+            problems.append(f"set: {problem}")
+        else:
+            values = put(values, key, value)
+    return values, problems

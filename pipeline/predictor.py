@@ -1,8 +1,8 @@
 """A trained model folder as a function: pictures in, labels and boxes out.
 
-    predictor = Predictor.load(Path("models"), Path("metrics/localization.json"))
-    for prediction in predictor([Image.open("bird.jpg")]):
-        print(prediction.label, prediction.score, prediction.box)
+predictor = Predictor.load(Path("models"), Path("metrics/localization.json"))
+for prediction in predictor([Image.open("bird.jpg")]):
+    print(prediction.label, prediction.score, prediction.box)
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import evaluation, methods, training, transforms
+from pipeline import evaluation, methods, transforms
 from pipeline.checkpoints import save_weights
+from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.methods.cam import Method
 from pipeline.outputs import read_json, whole_directory, write_json
@@ -88,7 +89,7 @@ class Predictor:
             methods.module(model["method"]).Params.model_validate(model["method_params"]),
         )
         method.load_state_dict(state)
-        method.to(training.pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             method.eval(),
             model["class_names"],
@@ -117,9 +118,9 @@ class Predictor:
                 self.class_names[k],
                 probability,
                 tuple(
-                    transforms.boxes_to_image(
-                        box[None], (image.height, image.width), self.input
-                    )[0].tolist()
+                    transforms.boxes_to_image(box[None], (image.height, image.width), self.input)[
+                        0
+                    ].tolist()
                 ),
                 heatmap,
             )

@@ -52,9 +52,7 @@ def localization(
         "threshold": threshold,
         "fallbacks": int((~evaluation.found).sum()),
         **{name: figure["value"] for name, figure in intervals.items()},
-        "intervals": {
-            name: [figure["low"], figure["high"]] for name, figure in intervals.items()
-        },
+        "intervals": {name: [figure["low"], figure["high"]] for name, figure in intervals.items()},
         "baselines": baselines,
         "box": params.box.model_dump(mode="json")
         | {"selection": selection, "threshold": threshold},

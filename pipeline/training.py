@@ -3,10 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline import methods, packed, transforms
 from pipeline.checkpoints import Checkpoint
+from pipeline.devices import autocast, make_deterministic, pick_device
 from pipeline.errors import UserError
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method
@@ -236,34 +235,6 @@ def freeze_batchnorm(model: nn.Module) -> None:
             module.requires_grad_(False)
 
 
-def pick_device(name: str) -> torch.device:
-    """The named device, or with `auto` the best one here. Raises UserError if it is not there."""
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if name == "auto":
-        name = next((kind for kind, there in available.items() if there()), "cpu")
-    elif name in available and not available[name]():
-        raise UserError(
-            f"params.yaml: train.device is {name}, which this machine does not have; allowed: auto, cpu"
-        )
-    return torch.device(name)
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where asked for, or with `auto` where the GPU computes in it; weights stay fp32."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bf16" or (precision == "auto" and fast):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
-def make_deterministic(device: torch.device) -> None:
-    """Same seed, same machine, same bytes; an operation that cannot says so in a warning."""
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
 def hash_seed(seed: int, epoch: int) -> int:
     """A seed per (experiment, epoch), so that a resumed epoch shuffles as it would have."""
     return (seed * 1_000_003 + epoch) % 2**63
-

@@ -1,41 +1,43 @@
 """One ablation variant: train and evaluate the params with one change. `python -m stages.ablate methods-ass`"""
 
 import argparse
-from pathlib import Path
 
 from pipeline import params
 from pipeline.outputs import whole_directory, write_json
+from pipeline.params import Params
 from stages import entry
-
-OUT = Path("metrics/ablation")
+from stages.layout import ABLATION, PREPARED, run_name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", help="a key of ablate.variants in params.yaml")
     key: str = parser.parse_args().variant
-    ablate = params.load_ablate()
-    switch = ablate.variants[key].when
-    if not getattr(ablate, switch):
-        with whole_directory(OUT / key) as partial:
-            write_json(partial / "localization.json", {"run": False, "when": f"ablate.{switch}"})
-        print(f"{key}: not run, since ablate.{switch} is false in params.yaml")
+    settings = params.load(method=False)
+    if key in settings.ablate.variants and not settings.ablate.runs(key):
+        switch = f"ablate.{settings.ablate.variants[key].when}"
+        with whole_directory(ABLATION / key) as partial:
+            write_json(partial / "localization.json", {"run": False, "when": switch})
+        print(f"{key}: not run, since {switch} is false in params.yaml")
         return
-    run(key)
+    run(key, params.variant(settings, key))
 
 
-def run(key: str) -> None:
+def run(key: str, settings: Params) -> None:
     """Train (or take the same training finished before) and evaluate; write metrics/ablation/<key>/."""
     # Not at the top: a variant that is not run should not wait for torch.
     from pipeline import packed, tracking
     from pipeline.checkpoints import Checkpoint, digest, digest_file, fingerprint
     from stages.evaluate import evaluate
-    from stages.train import PREPARED, run_name, trained, write_history
+    from stages.train import trained, write_history
 
-    settings = params.variant(key)
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
-    identity = [checkpoint.fingerprint.encode(), key.encode(), settings.box.model_dump_json().encode()]
+    identity = [
+        checkpoint.fingerprint.encode(),
+        key.encode(),
+        settings.box.model_dump_json().encode(),
+    ]
     with (
         tracking.Run.open(
             key=digest(identity)[:32],
@@ -43,7 +45,7 @@ def run(key: str) -> None:
             params=params.flat(settings),
             tags={"data.checksum": meta.checksum, "seed": str(settings.seed), "ablation": key},
         ) as tracked,
-        whole_directory(OUT / key) as partial,
+        whole_directory(ABLATION / key) as partial,
     ):
         model, history = trained(settings, checkpoint, tracked)
         write_history(partial, history)

@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 from pipeline import evaluation, methods, packed, params, pictures, results, tracking, transforms
 from pipeline.checkpoints import digest, digest_file
+from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
 from pipeline.methods.cam import Method
 from pipeline.outputs import read_json, whole_directory, write_csv, write_json
 from pipeline.params import Params
-from pipeline.training import pick_device
 from stages import entry
-from stages.train import METRICS, MODELS, PREPARED, run_name
+from stages.layout import METRICS, MODELS, PREPARED, run_name
 
 PER_IMAGE = [
     *("id", "label", "predicted", "in_top5", "score", "iou_true", "iou_predicted", "threshold"),

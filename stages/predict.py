@@ -1,6 +1,6 @@
 """Run the trained model on a folder of images: boxes as COCO and CSV, and a picture of each.
 
-    python -m stages.predict my/photos --out predictions
+python -m stages.predict my/photos --out predictions
 """
 
 import argparse
@@ -22,7 +22,9 @@ COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("images", type=Path, help="a folder of images (searched whole) or one image")
+    parser.add_argument(
+        "images", type=Path, help="a folder of images (searched whole) or one image"
+    )
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write")
     parser.add_argument("--model", type=Path, default=Path("models"), help="trained model folder")
     parser.add_argument(
@@ -53,12 +55,22 @@ def main() -> None:
                 name = path.relative_to(root_of(arguments.images)).as_posix()
                 x0, y0, x1, y1 = (round(edge, 2) for edge in seen.box)
                 rows.append(
-                    dict(zip(COLUMNS, (name, seen.label, round(seen.score, 6), x0, y0, x1, y1), strict=True))
+                    dict(
+                        zip(
+                            COLUMNS,
+                            (name, seen.label, round(seen.score, 6), x0, y0, x1, y1),
+                            strict=True,
+                        )
+                    )
                 )
                 annotated.append({"file_name": name, "height": image.height, "width": image.width})
                 if not arguments.no_pictures:
                     picture = pictures.panel(
-                        np.asarray(image), seen.heatmap, seen.box, [], f"{seen.label} {seen.score:.0%}",
+                        np.asarray(image),
+                        seen.heatmap,
+                        seen.box,
+                        [],
+                        f"{seen.label} {seen.score:.0%}",
                         note=name,
                     )
                     target = partial / "pictures" / f"{name}.png"
@@ -66,7 +78,9 @@ def main() -> None:
                     pictures.save(target, picture)
             bar.update(len(batch))
         if not rows:
-            raise UserError(f"none of the {len(found)} images can be read: {'; '.join(unreadable[:3])}")
+            raise UserError(
+                f"none of the {len(found)} images can be read: {'; '.join(unreadable[:3])}"
+            )
         write_csv(partial / "boxes.csv", rows, COLUMNS)
         write_json(partial / "coco.json", coco(rows, annotated, predictor.class_names))
     for problem in unreadable:
@@ -84,7 +98,9 @@ def find_images(given: Path) -> list[Path]:
     candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
     found = [path for path in candidates if path.is_file() and path.suffix.lower() in SUFFIXES]
     if not found:
-        raise UserError(f"no image in {given}; allowed: a folder or a file of {' '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"no image in {given}; allowed: a folder or a file of {' '.join(sorted(SUFFIXES))}"
+        )
     return found
 
 

@@ -7,15 +7,13 @@ from tqdm import tqdm
 
 from pipeline import methods, packed, params, tracking, training
 from pipeline.checkpoints import Checkpoint, digest_file, fingerprint
+from pipeline.devices import pick_device
 from pipeline.methods.cam import Method
 from pipeline.outputs import write_csv, write_json
 from pipeline.params import Params
 from pipeline.predictor import save_model
 from stages import entry
-
-PREPARED = Path("data/prepared")
-MODELS = Path("models")
-METRICS = Path("metrics")
+from stages.layout import METRICS, MODELS, PREPARED, run_name
 
 
 def main() -> None:
@@ -35,11 +33,6 @@ def main() -> None:
         run.artifact(METRICS / "epochs.csv", "training")
 
 
-def run_name(settings: Params) -> str:
-    """How people know the experiment: method-backbone-dataset-seed."""
-    return f"{settings.method}-{settings.backbone}-{settings.dataset}-s{settings.seed}"
-
-
 def trained(
     settings: Params, checkpoint: Checkpoint, run: tracking.Run
 ) -> tuple[Method, list[training.Epoch]]:
@@ -48,13 +41,19 @@ def trained(
     if (done := checkpoint.finished()) is not None:
         state, history = done
         model = methods.build(
-            settings.method, settings.backbone, "none", len(meta.class_names), settings.method_params
+            settings.method,
+            settings.backbone,
+            "none",
+            len(meta.class_names),
+            settings.method_params,
         )
         model.load_state_dict(state)
-        tqdm.write(f"{run_name(settings)}: the same training is finished already; its weights are taken")
+        tqdm.write(
+            f"{run_name(settings)}: the same training is finished already; its weights are taken"
+        )
         for record in history:
             run.metrics(record, step=int(record["epoch"]))
-        return model.to(training.pick_device(settings.train.device)).eval(), history
+        return model.to(pick_device(settings.train.device)).eval(), history
 
     with tqdm(total=settings.train.epochs, desc=run_name(settings), unit="epoch") as bar:
 

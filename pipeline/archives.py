@@ -1,0 +1,109 @@
+"""Tar archives read in one pass and bounded memory, without unpacking; checksums of large files."""
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import UserError
+
+BLOCK = 2**20
+SAMPLES = 64
+
+
+def files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of the wanted files of a tar archive, plain or compressed, in its order.
+
+    Names are normalised (`./a//b` is `a/b`). Raises UserError naming archive and member where it is
+    damaged or truncated, or where a member is a link or lies outside the archive's own folder.
+    """
+    with opened(path) as archive:
+        for name, member in members(archive, path):
+            if wanted(name):
+                yield name, content(archive, member, path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """The archive at `path`, to be read from front to back."""
+    with _told(path, "its beginning"):
+        archive = tarfile.open(path, "r:*")  # noqa: SIM115
+    with archive:
+        yield archive
+
+
+def members(
+    archive: tarfile.TarFile, path: Path | str
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Yield (normalised name, member) of every regular file, forgetting each as it goes on."""
+    last = "its beginning"
+    while True:
+        with _told(path, last):
+            member = archive.next()
+        if member is None:
+            return
+        archive.members = []  # type: ignore[assignment]  # tarfile would remember them all
+        last = member.name
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(
+                f"{path}: member {member.name!r} lies outside the archive's folder; allowed: paths "
+                "inside it. Nothing was unpacked; use an archive from a source you trust"
+            )
+        if not (member.isfile() or member.isdir()):
+            raise UserError(
+                f"{path}: member {member.name!r} is a link or a device; allowed: files and folders"
+            )
+        if member.isfile():
+            yield str(name), member
+
+
+def content(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path | str) -> bytes:
+    """The bytes of one member."""
+    with _told(path, member.name):
+        file = archive.extractfile(member)
+        assert file is not None
+        return file.read()
+
+
+def md5(path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
+    """MD5 of the whole file, as hexadecimal digits; progress is told (bytes done, bytes in all)."""
+    digest, total, done = hashlib.md5(usedforsecurity=False), path.stat().st_size, 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            done += len(block)
+            progress(done, total)
+    return digest.hexdigest()
+
+
+def sampled_digest(path: Path) -> str:
+    """SHA-256 of a file's size and of 64 blocks of 1 MiB spread evenly over it, both ends included.
+
+    Tells archives, versions and truncated copies apart in a second, where reading 150 GB takes an
+    hour; not every single damaged byte is seen (damaged images are, when they are decoded).
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(SAMPLES):
+            file.seek(max(0, size - BLOCK) * i // (SAMPLES - 1))
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _told(path: Path | str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's trouble, not the archive's
+        raise UserError(
+            f"{path}: damaged or truncated at {where} ({error}); take it again from its source"
+        ) from error

@@ -1,0 +1,148 @@
+"""Heatmap → boxes: resizing, min–max, and the boxes of its components at any number of thresholds.
+
+Boxes are x0, y0, x1, y1; maps are [B, height, width]. Two protocols:
+
+`classic`   a pixel is on if value ≥ τ · max (in double precision); components are 8-connected, the
+            largest has most pixels (on a tie: the first pixel in raster order comes first), edges are
+            half-open. No pixel on (τ > 1): the whole map, the answer that claims nothing.
+`wsoleval`  as clovaai/wsolevaluation: see `pipeline.wsoleval`.
+
+Numba is imported, and the sweep compiled (once, cached), when the first sweep is asked for.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+Protocol = Literal["classic", "wsoleval"]
+IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
+
+
+class Curve(NamedTuple):
+    """Best IoU with any ground-truth box at every threshold, [B, T]; NaN rows have no ground truth."""
+
+    largest: NDArray[np.float32]  # of the largest component's box
+    any: NDArray[np.float32]  # of the best component's box
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [B, h, w] at `size` (height, width): bilinear, pixel centres (align_corners false)."""
+    return interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Maps [B, H, W] scaled per image from its minimum and maximum to 0 … 1; constant maps → 0."""
+    low = maps.amin(dim=(1, 2), keepdim=True)
+    spread = maps.amax(dim=(1, 2), keepdim=True) - low
+    return (maps - low) / torch.where(spread > 0, spread, 1)
+
+
+def boxes_at(
+    maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol = "classic"
+) -> NDArray[np.float32]:
+    """Box [B, 4] of the largest component at one threshold, or at one per image [B]."""
+    each = np.broadcast_to(np.asarray(thresholds, np.float64).reshape(-1, 1), (len(maps), 1))
+    return sweep(maps, each, protocol)[:, 0].astype(np.float32)
+
+
+def sweep(
+    maps: NDArray[Any],
+    thresholds: ArrayLike,
+    protocol: Protocol = "classic",
+    *,
+    threads: int | None = None,
+) -> NDArray[np.int32]:
+    """Boxes [B, T, 4] of the largest component at rising thresholds [T], or [B, T]."""
+    return _sweep(maps, thresholds, protocol, None, threads)[0]
+
+
+def curve(
+    maps: NDArray[Any],
+    truth: Sequence[NDArray[Any]],
+    thresholds: ArrayLike,
+    protocol: Protocol = "classic",
+    *,
+    threads: int | None = None,
+) -> Curve:
+    """Best IoU of each image's largest and of its best component with boxes [n, 4], per threshold.
+
+    `truth` is in the maps' pixels: half-open edges under `classic`, the benchmark's own inclusive
+    corners under `wsoleval`.
+    """
+    if len(truth) != len(maps):
+        raise ValueError(f"{len(maps)} maps but ground truth for {len(truth)}")
+    boxes = [np.asarray(b, np.float64).reshape(-1, 4) for b in truth]
+    _, largest, every = _sweep(maps, thresholds, protocol, boxes, threads)
+    without = np.array([len(b) == 0 for b in boxes], bool)
+    largest[without] = np.nan
+    every[without] = np.nan
+    return Curve(largest, every)
+
+
+def _sweep(
+    maps: NDArray[Any],
+    thresholds: ArrayLike,
+    protocol: Protocol,
+    truth: Sequence[NDArray[np.float64]] | None,
+    threads: int | None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes [B, T, 4], and the curve's two arrays [B, T], empty without ground truth."""
+    taus = np.atleast_2d(np.asarray(thresholds, np.float64))
+    maps = _checked(maps, taus, protocol)
+    images, (steps,) = len(maps), taus.shape[1:]
+    flat = np.concatenate([np.empty((0, 4)), *(truth or [])])
+    offsets = np.concatenate([[0], np.cumsum([len(b) for b in truth or []], dtype=np.int64)])
+    boxes = np.empty((images, steps, 4), np.int32)
+    largest = np.empty((images if truth else 0, steps), np.float32)
+    every = np.empty_like(largest)
+
+    from pipeline.sweep import curves
+    from pipeline.sweep_levels import float_levels
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        levels = np.empty(maps[part].shape, np.int32)
+        falls = np.empty(stop - start, np.bool_)
+        float_levels(maps[part], taus[part] if len(taus) > 1 else taus, levels, falls)
+        mine = offsets[start : stop + 1] if truth else offsets
+        curves(levels, falls, flat, mine, boxes[part], largest[part], every[part])
+
+    in_parallel(work, images, threads)
+    return boxes, largest, every
+
+
+def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) -> NDArray[Any]:
+    """The maps as a contiguous array, or ValueError."""
+    if protocol == "wsoleval":
+        raise NotImplementedError("wsoleval")
+    if maps.ndim != 3 or 0 in maps.shape[1:]:
+        raise ValueError(f"maps have shape {maps.shape}; allowed: [B, height, width], not empty")
+    if taus.size == 0 or not (np.diff(taus) >= 0).all():
+        raise ValueError("thresholds must be given in rising order, at least one")
+    if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
+        raise ValueError("maps hold NaN or infinite values")
+    return np.ascontiguousarray(maps)
+
+
+def in_parallel(work: Callable[[int, int], None], images: int, threads: int | None) -> None:
+    """Call `work(start, stop)` for all images in parts, on threads (compiled code lets go of the GIL).
+
+    As many threads as NUMBA_NUM_THREADS says, else as the process may use cores.
+    """
+    threads = threads or int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    step = max(1, min(IMAGES_AT_ONCE, -(-images // threads)))
+    parts = [(i, min(i + step, images)) for i in range(0, images, step)]
+    if threads == 1 or len(parts) == 1:
+        for part in parts:
+            work(*part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, *part) for part in parts]:
+            done.result()

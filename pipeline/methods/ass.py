@@ -1,0 +1,45 @@
+"""Attention-based selection strategy: hide the peak of a feature map only where that helps.
+
+Z. Zhang, T. D. Bui, "Attention-based Selection Strategy for Weakly Supervised Object Localization",
+ICPR 2020; thesis chapter 3. The equations are in pipeline/hiding.py.
+The paper is silent on μ1, μ2 and the least number of peak pixels, and gives two background thresholds;
+see the fields of its `Strategy`. Masks are not rescaled and act in training only.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline import hiding
+from pipeline.backbones import Backbone
+from pipeline.methods import cam
+
+
+class Params(hiding.Strategy):
+    selection: Literal["strategy", "always"]
+    """Algorithm 1, or hide the peak of every map. Published: strategy; both are in Table 2."""
+
+
+class Method(cam.Method):
+    params: Params
+
+    def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
+        self.branches = hiding.BranchCounter(params.plug_points)
+
+    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
+        if point not in self.params.plug_points:
+            return features
+        attention = hiding.attention_map(features)
+        if self.params.selection == "always":
+            mask = hiding.drop_mask(attention, self.params.hide_threshold)
+            branch = mask.new_full((len(mask),), hiding.BRANCHES.index("hidden"), dtype=torch.int64)
+        else:
+            mask, branch = hiding.select(attention, self.params)
+        self.branches.add(point, branch)
+        return features * mask
+
+    def statistics(self) -> dict[str, float]:
+        """Share of images by branch, `ass/<plug point>/dispersed | passed | hidden`."""
+        return self.branches.fractions("ass")

@@ -1,0 +1,122 @@
+"""Class activation maps: what every other method here changes one or more of five places of.
+
+B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba, "Learning Deep Features for Discriminative
+Localization", CVPR 2016; equation numbers are those of thesis chapter 5.
+Departs from the paper: conv6 has one group and no dropout follows the pooling, as in later ports.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import backbones
+from pipeline.backbones import Backbone
+from pipeline.params import Section
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class Params(Section):
+    """CAM has nothing to choose."""
+
+
+@dataclass
+class Outputs:
+    """What the network says: logits [B, K], the last feature map [B, C, h, w], and what a method adds."""
+
+    logits: Tensor
+    features: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """A backbone, a pooling, a linear classifier, and a heatmap read off their weights.
+
+    A method inherits this and overrides what its paper changes. `targets` are class indices [B] or
+    probabilities [B, K], and None where the labels are not known.
+    """
+
+    box_selection = (
+        "fixed"  # place 5: how this method's heatmap becomes a box, a value of box.selection
+    )
+
+    def __init__(self, backbone: Backbone, num_classes: int, params: Section) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.params: Section = params
+        self.classifier = nn.Linear(backbone.out_channels, num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def on_batch(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Place 1, in training, before the network: the batch to learn from, which may be a longer one.
+
+        All that is drawn at random in a step is drawn here, from `generator` (on the CPU).
+        """
+        return images, targets
+
+    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
+        """Place 2, in training, at every plug point of the backbone: what goes on in its stead."""
+        return features
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Eq. 15, global average pooling: [B, C, h, w] → float32 [B, C]."""
+        return features.mean(dim=(2, 3), dtype=torch.float32)
+
+    def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
+        """Place 3: pooling and classifier, in float32."""
+        with full_precision(features):
+            return Outputs(self.classifier(self.pool(features)), features)
+
+    def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
+        """Place 3: the scalar to learn by, with `criterion(logits, targets)` as its main term."""
+        return criterion(outputs.logits, targets)
+
+    def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
+        """Place 4: raw heatmaps [B, Q, h, w] of the asked `classes`, int64 [B, Q]."""
+        return weighted_maps(outputs.features, self.classifier.weight[classes])
+
+    def begin_epoch(self, progress: float) -> None:
+        """Called before each epoch with the share of training that is done, in [0, 1)."""
+
+    def statistics(self) -> dict[str, float]:
+        """Figures of the epoch, by name; reading them starts them anew."""
+        return {}
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
+        """The network once through; a method with streams, or blocks that stay in evaluation, has its own."""
+
+        def at(point: str, features: Tensor) -> Tensor:
+            return self.on_feature(point, features, targets)
+
+        return self.head(
+            self.backbone(images, at if self.training else backbones.identity), targets
+        )
+
+    def parameter_groups(
+        self, learning_rate: float, head_multiplier: float
+    ) -> list[dict[str, Any]]:
+        """The optimizer's groups: the trunk, and everything new at `head_multiplier` times its rate."""
+        trunk = list(self.backbone.trunk.parameters())
+        known = set(map(id, trunk))
+        new = [p for p in self.parameters() if id(p) not in known]
+        return [
+            {"params": params, "lr": learning_rate * multiplier, "multiplier": multiplier}
+            for params, multiplier in ((trunk, 1.0), (new, head_multiplier))
+        ]
+
+
+def weighted_maps(features: Tensor, weights: Tensor) -> Tensor:
+    """Eq. 16: M_q = Σ_k w_qk · F_k. [B, C, h, w] and [B, Q, C] → float32 [B, Q, h, w], without bias."""
+    with full_precision(features):
+        return torch.einsum("bqc,bchw->bqhw", weights.float(), features.float())
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """A block in which autocast leaves float32 as it is: poolings and heatmaps need its digits."""
+    return torch.autocast(tensor.device.type, enabled=False)

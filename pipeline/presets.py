@@ -1,0 +1,215 @@
+"""Ready-made settings of params.yaml: the committed default, the thesis's runs, a run on real birds.
+
+A preset is complete: it sets every value outside `methods` and `ablate`, so nothing of an earlier
+trial is left. Of the rest it sets what depends on the backbone and the size of the run: the plug
+points of every method that has some, AHD's threshold, and whether ablations run.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from pipeline.errors import UserError
+from pipeline.params import key_problem, leaves
+
+Key = tuple[str, ...]
+"""The keys from the top of params.yaml down to a value."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What it is for, in a line, and its values by dotted key."""
+
+    title: str
+    values: Mapping[str, Any]
+
+
+# The committed params.yaml; a test holds them together.
+QUICK: dict[str, Any] = {
+    "dataset": "synthetic",
+    "method": "cam",
+    "backbone": "vgg_small",
+    "weights": "none",
+    "seed": 0,
+    "datasets.synthetic.classes": 8,
+    "datasets.synthetic.train_per_class": 100,
+    "datasets.synthetic.test_per_class": 40,
+    "datasets.synthetic.side": 128,
+    "datasets.synthetic.seed": 0,
+    "datasets.cub.archive": "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+    "datasets.cub.md5": "97eceeb196236b17998738112f37df78",
+    "datasets.ilsvrc.root": "data/ilsvrc",
+    "datasets.folder.images": "data/images",
+    "datasets.folder.boxes": None,
+    "datasets.folder.test_fraction": 0.3,
+    "datasets.folder.split": None,
+    "datasets.folder.split_seed": 0,
+    "prepare.short_side": 128,
+    "prepare.jpeg_quality": 95,
+    "prepare.val_fraction": 0.1,
+    "prepare.val_seed": 0,
+    "prepare.skip_unreadable": False,
+    "input.resize": 144,
+    "input.crop": 128,
+    "input.test": "squash",
+    "train.epochs": 14,
+    "train.batch_size": 32,
+    "train.learning_rate": 0.02,
+    "train.head_multiplier": 1,
+    "train.momentum": 0.9,
+    "train.weight_decay": 0.0005,
+    "train.schedule": "cosine",
+    "train.step_epochs": 15,
+    "train.warmup_epochs": 1,
+    "train.loss": "cross_entropy",
+    "train.batchnorm": "train",
+    "train.precision": "auto",
+    "train.device": "auto",
+    "train.workers": 2,
+    "train.cache_mib": 2048,
+    "box.selection": "auto",
+    "box.threshold": 0.2,
+    "box.two_stage.step": 0.05,
+    "box.two_stage.min_seeds": 4,
+    "box.two_stage.seeds": "sides",
+    "box.two_stage.center": True,
+    "box.protocol": "classic",
+    "evaluate.batch_size": 64,
+    "evaluate.thresholds": 100,
+    "evaluate.bootstrap": 1000,
+    "evaluate.pictures": 8,
+    "methods.ahd.hide_threshold": 0.8,
+    "ablate.always": True,
+    "ablate.all": False,
+}
+# Fine-tuning at the literature's image size.
+FINE_TUNING: dict[str, Any] = QUICK | {
+    "weights": "imagenet",
+    "prepare.short_side": 256,
+    "prepare.val_fraction": 0.0,  # published runs train on every training image
+    "input.resize": 256,
+    "input.crop": 224,
+    "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
+    "train.head_multiplier": 10,
+}
+# The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with
+# whose weight decays the backbones come below.
+THESIS = FINE_TUNING | {
+    "train.batch_size": 32,  # thesis §3.3.1, §4.3.1, §5.5.1
+    "train.schedule": "step",
+    "train.warmup_epochs": 0,
+    "train.workers": 8,
+    "ablate.always": False,  # each variant is a training of hours
+}
+CUB = THESIS | {"dataset": "cub", "train.epochs": 50, "train.step_epochs": 15}
+ILSVRC = THESIS | {"dataset": "ilsvrc", "train.epochs": 10, "train.step_epochs": 3}
+VGG16 = {"backbone": "vgg16", "train.weight_decay": 0.0005, "methods.ahd.hide_threshold": 0.8}
+RESNET50 = {"backbone": "resnet50", "train.weight_decay": 0.0001, "methods.ahd.hide_threshold": 0.9}
+RCAM = {"method": "rcam", "train.learning_rate": 0.0001}  # thesis §5.5.1
+# For the few real birds of a local archive (no known md5) on a CPU, with weights whose batch norm is
+# folded away: statistics of small batches would undo it.
+BIRDS = FINE_TUNING | {
+    "dataset": "cub",
+    "backbone": "mobilenet_v2",
+    "datasets.cub.md5": None,
+    "train.epochs": 12,
+    "train.batch_size": 16,
+    "train.batchnorm": "frozen",
+}
+
+PRESETS: dict[str, Preset] = {
+    "quick": Preset("the committed default: drawn images, minutes on a CPU", QUICK),
+    "birds": Preset(
+        "real birds on a CPU; give -S datasets.cub.archive=FILE -S weights=FILE", BIRDS
+    ),
+    "cub-vgg16": Preset("CUB-200-2011 as in the thesis's chapters 3 and 4", CUB | VGG16),
+    "cub-vgg16-rcam": Preset("the same for RCAM, chapter 5", CUB | VGG16 | RCAM),
+    "cub-resnet50": Preset("CUB-200-2011 as in the thesis's chapter 4", CUB | RESNET50),
+    "cub-resnet50-rcam": Preset("the same with RCAM's learning rate", CUB | RESNET50 | RCAM),
+    "ilsvrc-vgg16": Preset("ILSVRC as in the thesis's chapters 3 and 4", ILSVRC | VGG16),
+    "ilsvrc-vgg16-rcam": Preset("the same for RCAM, chapter 5", ILSVRC | VGG16 | RCAM),
+    "ilsvrc-resnet50": Preset("ILSVRC as in the thesis's chapter 4", ILSVRC | RESNET50),
+    "ilsvrc-resnet50-rcam": Preset("the same with RCAM's learning rate", ILSVRC | RESNET50 | RCAM),
+}
+
+# VGG16's plug points, and what stands at their depth in another backbone. The thesis plugs VGG16 at
+# pool3, pool4 and conv5_3 and does not say where it plugs ResNet50: the stages whose maps have the
+# same sizes, 28×28 and twice 14×14, are our choice.
+PLUG_POINTS = ("pool3", "pool4", "conv5_3")
+SAME_DEPTH: dict[str, dict[str, str]] = {
+    "resnet50": {"pool2": "layer1", "pool3": "layer2", "pool4": "layer3", "conv5_3": "layer4"},
+    "mobilenet_v2": {"pool3": "expand7", "pool4": "expand14", "conv5_3": "last"},
+}
+
+
+def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[Key, Any]:
+    """All values that the preset `name` with the user's `overrides` gives a params.yaml of `raw`.
+
+    The plug points of ablation variants keep their depth when the backbone changes; those without
+    a counterpart stay as they are. Raises UserError for keys that `raw` does not have.
+    """
+    if name not in PRESETS:
+        raise UserError(f"{name!r} is no preset; allowed: {', '.join(PRESETS)}")
+    if problems := [f"-S {told}" for key in overrides if (told := key_problem(raw, key))]:
+        raise UserError(problems)
+    preset = PRESETS[name].values
+    if missing := [key for key in preset if key_problem(raw, key)]:
+        raise UserError(f"params.yaml lacks {', '.join(missing)}; put them back")
+    backbone = overrides.get("backbone", preset["backbone"])
+    depths = SAME_DEPTH.get(str(backbone), {})
+    plugged = {
+        f"methods.{method}.plug_points": [depths.get(point, point) for point in PLUG_POINTS]
+        for method, section in raw["methods"].items()
+        if "plug_points" in (section or {})
+    }
+    single = {**preset, **plugged, **overrides}
+    rows = _replugged(raw, SAME_DEPTH.get(str(raw["backbone"]), {}), depths)
+    return {tuple(key.split(".")): value for key, value in single.items()} | rows
+
+
+def rewritten(text: str, values: Mapping[Key, Any]) -> str:
+    """The YAML `text` with other `values` of existing keys; comments and order stay."""
+    yaml = YAML()
+    yaml.width = 2**16  # no line is broken
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), _null)
+    document = yaml.load(text)
+    for (*parents, last), value in values.items():
+        section = document
+        for parent in parents:
+            section = section[parent]
+        section[last] = _in_one_line(value) if isinstance(value, list) else value
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _replugged(
+    raw: Mapping[str, Any], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[Key, list[str]]:
+    """The plug points that variants set for the file's own backbone, moved to those of another."""
+    vgg16 = {point: name for name, point in old.items()}
+    moved = {}
+    for dotted, points in leaves(raw.get("ablate") or {}, "ablate.").items():
+        key = tuple(dotted.split(".", maxsplit=4))
+        if key[1] != "variants" or key[3:4] != ("set",) or not dotted.endswith(".plug_points"):
+            continue
+        names = [vgg16.get(point, point) for point in points]
+        counterparts = all(name in new for name in names) or not new
+        if counterparts and not raw["ablate"]["variants"][key[2]].get("backbone"):
+            moved[key] = [new.get(name, name) for name in names]
+    return moved
+
+
+def _in_one_line(values: list[Any]) -> CommentedSeq:
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _null(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

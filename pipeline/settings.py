@@ -1,0 +1,166 @@
+"""The sections of params.yaml that every dataset and method shares: types, ranges, where from."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.section import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+VARIANT_NAME = r"[a-z0-9_]+-[a-z0-9_-]+"
+
+
+class Prepare(Section):
+    """How images are stored, once, for all methods."""
+
+    short_side: Positive
+    """Pixels; larger images are stored with this short side. The thesis's 224 px crops need 256."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Of the training images of each class, held out of training. Published runs hold out none."""
+    val_seed: Seed
+    skip_unreadable: bool
+
+
+class Input(Section):
+    """Network geometry in pixels."""
+
+    resize: Positive
+    """Training images are squashed to resize × resize; 256 in the WSOL literature."""
+    crop: Positive
+    """Side of the network's input; 224 in the thesis and its baselines."""
+    test: Literal["squash", "center_crop"]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Input":
+        if self.crop > self.resize:
+            raise ValueError(
+                f"crop is {self.crop}; allowed: at most resize, which is {self.resize}"
+            )
+        return self
+
+
+class Train(Section):
+    """The training loop: stochastic gradient descent with Nesterov's momentum."""
+
+    epochs: Positive
+    batch_size: Positive
+    """32 in the thesis (§3.3.1, §4.3.1, §5.5.1)."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Of the pretrained trunk: 0.001 in the thesis's chapters 3 and 4, 0.0001 in chapter 5."""
+    head_multiplier: Annotated[float, Field(gt=0)]
+    """Learning-rate factor of every layer that is not pretrained."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "step", "cosine"]
+    step_epochs: Positive
+    """Epochs between two divisions of the rate by 10, under the schedule `step`."""
+    warmup_epochs: Count
+    loss: Literal["cross_entropy", "mse"]
+    batchnorm: Literal["train", "frozen"]
+    precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    workers: Count
+    cache_mib: Count
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "Train":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs}; allowed: less than epochs, "
+                f"which is {self.epochs}"
+            )
+        return self
+
+
+class TwoStage(Section):
+    """RCAM's choice of a threshold per image (thesis §5.3.3, Eq. 22)."""
+
+    step: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the heatmap's range between two candidates; 0.05 in the thesis."""
+    min_seeds: Positive
+    """Fewer border cells than this bound no box; 4 in the thesis."""
+    seeds: Literal["sides", "contour"]
+    center: bool
+
+
+class Box(Section):
+    """From a heatmap to a box."""
+
+    selection: Literal["auto", "fixed", "val", "two_stage"]
+    threshold: Fraction
+    """Fraction of the heatmap's range; 0.2 in CAM and the thesis (§5.2)."""
+    two_stage: TwoStage
+    protocol: Literal["classic", "wsoleval"]
+
+
+class Evaluate(Section):
+    """Scores and pictures."""
+
+    batch_size: Positive
+    thresholds: Positive
+    bootstrap: Positive
+    pictures: Count
+
+
+class Variant(Section):
+    """One row of an ablation: the params with another method, backbone or single values."""
+
+    when: Literal["always", "all"]
+    method: str
+    backbone: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Values by dotted key, as in `methods.ass.plug_points: [conv5_3]`."""
+
+
+class Ablate(Section):
+    """Named variants `<study>-<variant>`, each trained and scored beside the main run."""
+
+    always: bool
+    all: bool
+    variants: dict[str, Variant]
+
+    @model_validator(mode="after")
+    def _names_are_folders(self) -> "Ablate":
+        allowed = "<study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"
+        if bad := [v for v in self.variants if not re.fullmatch(VARIANT_NAME, v)]:
+            raise ValueError("\n".join(f"variants.{v} is no name; allowed: {allowed}" for v in bad))
+        return self
+
+    def runs(self, key: str) -> bool:
+        """Whether the variant `key` is asked for."""
+        return self.always if self.variants[key].when == "always" else self.all
+
+
+def _weights(value: str) -> str:
+    if value not in ("none", "imagenet") and Path(value).suffix not in (
+        ".safetensors",
+        ".pth",
+        ".pt",
+    ):
+        raise ValueError("none, imagenet, or a state-dict file (.safetensors, .pth, .pt)")
+    return value
+
+
+class File(Section):
+    """The whole of params.yaml, the sections of datasets and methods still unread."""
+
+    dataset: str
+    method: str
+    backbone: str
+    weights: Annotated[str, AfterValidator(_weights)]
+    seed: Seed
+    datasets: dict[str, Any]
+    prepare: Prepare
+    input: Input
+    train: Train
+    box: Box
+    evaluate: Evaluate
+    methods: dict[str, Any]
+    ablate: Ablate

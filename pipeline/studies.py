@@ -1,0 +1,102 @@
+"""The report's ablation studies: a table each, what beats CAM, what was not run."""
+
+from collections.abc import Callable, Iterator
+
+from pipeline import published
+from pipeline.markdown import NONE, cell, change, points, table
+from pipeline.published import FIGURES, LOCALIZATION, PRINTED, SHORT
+from pipeline.runs import Results, Run, difference
+
+STUDIES = {
+    "methods": "Methods",
+    "positions_ass": "ASS: where it is plugged in",
+    "selection": "ASS: hiding every time",
+    "positions_ahd": "AHD: where it is plugged in",
+    "masks": "AHD: what is hidden",
+    "rcam": "RCAM: its parts",
+}
+
+
+def sections(results: Results) -> Iterator[str]:
+    """One table per study; which methods beat CAM; what was not run."""
+    studies: dict[str, list[Run]] = {}
+    for run in results.variants.values():
+        studies.setdefault(run.study, []).append(run)
+    if not studies and not results.skipped:
+        return
+    yield (
+        "## Ablation studies\n\nErrors in percent (95 %). Δ: difference to the baseline row in "
+        "points, with its interval over the same images; negative is better, and an interval that "
+        "holds zero shows no difference."
+    )
+    for study, runs in studies.items():
+        yield f"### {STUDIES.get(study, study)}\n\n{_study(results, runs)}"
+        verdicts = [_verdict(results, run) for run in runs] if study == "methods" else []
+        if any(verdicts):
+            yield "\n".join(f"- {verdict}" for verdict in verdicts if verdict)
+    for switch, keys in results.skipped.items():
+        names = ", ".join(f"`{key}`" for key in keys)
+        why = f"Not run, because `{switch}` in params.yaml is off" if switch else "No results yet"
+        yield f"{why}: {names}."
+
+
+def _study(results: Results, runs: list[Run]) -> str:
+    """Below plain CAM and the unchanged method, each variant with its difference to the latter."""
+    study, shown = runs[0].study, list(runs)
+    for other in (results.baseline(study, runs[0]), results.plain("cam", runs[0])):
+        if other is not None and all(other is not run for run in shown):
+            shown.insert(0, other)
+    baselines = [results.baseline(study, run) for run in shown]
+    columns: dict[str, Callable[[Run], str]] = {
+        "Setting": Run.described,
+        "Change": lambda run: change(run.changes),
+        "Boxes": Run.boxes,
+    }
+    columns = {name: text for name, text in columns.items() if len(set(map(text, shown))) > 1}
+    names = [name for name in PRINTED if any(run.figure(name) for run in shown)]
+    lines = []
+    for run, baseline in zip(shown, baselines, strict=True):
+        mark = " (baseline)" if any(run is other for other in baselines) else ""
+        line = [_label(run, study) + mark, *(text(run) for text in columns.values())]
+        for name in names:
+            line.append(cell(run.figure(name)))
+            if name in LOCALIZATION:
+                line.append(points(difference(run, baseline, name) if baseline else None))
+        lines.append(line)
+    if study == "methods" and (centre := runs[0].centre_box):
+        line = ["centre box", *("" for _ in columns)]
+        for name in names:
+            line.append(f"{centre[name]:.1f}" if name in centre else NONE)
+            line += [NONE] if name in LOCALIZATION else []
+        lines.append(line)
+    header = ["Variant", *columns]
+    for name in names:
+        header += [SHORT[name], "Δ"] if name in LOCALIZATION else [SHORT[name]]
+    return table(header, lines, left=1 + len(columns))
+
+
+def _label(run: Run, study: str) -> str:
+    if run.key == f"methods-{run.values['method']}" or not run.key:
+        return published.name(run.values["method"])
+    return run.variant if run.study == study else run.key
+
+
+def _verdict(results: Results, run: Run) -> str | None:
+    """Whether a method beats CAM here, in one sentence; None for CAM itself or without boxes."""
+    cam, parts, better = results.baseline("methods", run), [], 0
+    for name in LOCALIZATION:
+        delta = None if cam is None else difference(run, cam, name)
+        if cam is None or delta is None:
+            continue
+        word = "no clear difference"
+        if delta.low is not None and delta.high is not None:
+            word = "better" if delta.high < 0 else "worse" if delta.low > 0 else word
+        better += word == "better"
+        parts.append(
+            f"{FIGURES[name]} {cell(run.figure(name))} against {cell(cam.figure(name))}, "
+            f"difference {points(delta)}: {word}"
+        )
+    if not parts:
+        return None
+    says = ("does not beat CAM", "beats CAM in one of two figures", "beats CAM")[better]
+    return f"**{_label(run, run.study)} {says} on this data.** {'; '.join(parts)}."

@@ -1,0 +1,83 @@
+"""Write ready-made settings into params.yaml, comments kept; without a name, list them.
+
+python -m stages.preset cub-vgg16 -S method=ahd -S 'methods.ahd.plug_points=[pool4, conv5_3]'
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import params, presets, section, yamlfile
+from pipeline.errors import UserError
+from pipeline.outputs import write_text
+from stages import entry
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.preset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("preset", nargs="?", help="left out: the presets are listed")
+    parser.add_argument(
+        "-S",
+        "--set-param",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a value of your own, by dotted key and in YAML, as in `dvc exp run -S`",
+    )
+    arguments = parser.parse_args()
+    if arguments.preset is None:
+        if arguments.set_param:
+            raise UserError("-S goes with a preset; single values are changed in params.yaml")
+        print(listing())
+    else:
+        print(apply(arguments.preset, overrides(arguments.set_param)))
+
+
+def listing() -> str:
+    """One line for each preset."""
+    width = max(map(len, presets.PRESETS))
+    return "\n".join(f"{name:{width}}  {preset.title}" for name, preset in presets.PRESETS.items())
+
+
+def overrides(given: list[str]) -> dict[str, Any]:
+    """Values by dotted key of arguments `key=value`."""
+    values = {}
+    for argument in given:
+        key, equals, text = argument.partition("=")
+        if not equals:
+            raise UserError(f"-S {argument!r} has no value; allowed: key=value")
+        values[key] = yamlfile.parse(text, f"-S {key}")
+    return values
+
+
+def apply(name: str, own: Mapping[str, Any], path: Path = params.FILE) -> str:
+    """Write the preset `name` with the user's `own` values into `path`; tell what changed.
+
+    Whole or not at all: what would not pass the check is not written.
+    """
+    before = params.read(path)
+    text = path.read_text("utf-8")
+    after = presets.rewritten(text, presets.values_of(name, before, own))
+    params.load_all(path, after)
+    write_text(path, after)
+    changes = difference(before, yamlfile.parse(after, str(path)))
+    return "\n".join([f"{path}: {name}, {len(changes)} values changed", *changes])
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is not the same: `train.epochs: 14 → 50`."""
+    old, new = params.leaves(before), params.leaves(after)
+    return [
+        f"  {key}: {section.shown(old[key])} → {section.shown(new[key])}"
+        for key in new
+        if old[key] != new[key]
+    ]
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,53 @@
+"""The report people read in git: metrics/report.md, report.csv and the pictures in metrics/report/."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline import curves, params, pictures, report, runs
+from pipeline.outputs import whole_directory, write_csv, write_text
+from pipeline.runs import Results
+from stages import entry
+from stages.layout import METRICS
+
+FREE = ("synthetic",)  # datasets whose pictures may go into git: photographs keep their licences
+GALLERIES = {
+    "best": "Best boxes",
+    "worst": "Worst boxes",
+    "random": "Drawn at random",
+}
+
+
+def main() -> None:
+    results = read()
+    shown = draw(results, METRICS)
+    write_csv(METRICS / "report.csv", report.rows(results), report.COLUMNS)
+    write_text(METRICS / "report.md", report.markdown(results, shown))
+
+
+def read() -> Results:
+    """What the stages before measured, variants in the order of params.yaml."""
+    variants = params.load(method=False).ablate.variants
+    return runs.read(METRICS, {key: variant.set for key, variant in variants.items()})
+
+
+def draw(results: Results, metrics: Path) -> list[tuple[str, str]]:
+    """Draw the curves into `metrics`/report and take in the galleries: (title, link) of each."""
+    shown = []
+    with whole_directory(metrics / "report") as folder:
+        for name, title, picture in curves.of(results):
+            pictures.save(folder / f"{name}.png", picture)
+            shown.append((title, f"report/{name}.png"))
+        found = {path.stem: path for path in sorted((metrics / "pictures").glob("*.png"))}
+        for name in sorted(found, key=lambda name: [*GALLERIES, name].index(name)):
+            link = f"pictures/{name}.png"
+            if results.main.values["dataset"] in FREE:
+                link = f"report/{name}.jpg"
+                with Image.open(found[name]) as gallery:
+                    gallery.convert("RGB").save(folder / f"{name}.jpg", quality=85, subsampling=0)
+            shown.append((GALLERIES.get(name, name), link))
+    return shown
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,74 @@
+"""The end of `make repro`: the errors in a small table, and where everything is. `python -m stages.summary`"""
+
+import io
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+from pipeline import published
+from pipeline.runs import Results
+from stages import entry
+from stages.layout import METRICS
+from stages.report import read
+
+FIGURES = {**published.SHORT, "max_box_acc": "MaxBoxAcc ↑"}
+PLACES = {
+    "report": METRICS / "report.md",
+    "figures as data": METRICS / "report.csv",
+    "pictures": METRICS / "pictures",
+}
+
+
+def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ↑ shows ?
+    print(summary(read()))
+
+
+def summary(results: Results) -> str:
+    """The table and the places, as plain text."""
+    main = results.main
+    names = [name for name in FIGURES if main.figure(name)]
+    lines = [(f"this run ({published.name(main.values['method'])})", main.figure)]
+    lines += [(run.key, run.figure) for run in results.variants.values() if run.study == "methods"]
+    rows = [("error, %", *(FIGURES[name] for name in names))]
+    for label, figure in lines:
+        found = [figure(name) for name in names]
+        rows.append((label, *(f"{value.value:.1f}" if value else "–" for value in found)))
+    centre = main.centre_box
+    if centre:
+        values = (f"{centre[name]:.1f}" if name in centre else "–" for name in names)
+        rows.append(("centre box", *values))
+    others = sum(run.study != "methods" for run in results.variants.values())
+    text = ["", f"  {main.described()}", "", *aligned(rows)]
+    text += [f"  … and {others} more variants in the report"] if others else []
+    places = [(name, f"{path}") for name, path in PLACES.items() if path.exists()]
+    text += [
+        "",
+        *(f"  {name:<15}  {path}" for name, path in (*places, ("every run", "make ui"))),
+        "",
+    ]
+    return "\n".join(text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows below a ruled header in columns as wide as terminals show them: names left, numbers right."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        spaces = [" " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)]
+        cells = [spaces[i] + cell if i else cell + spaces[i] for i, cell in enumerate(row)]
+        lines.append("  " + "   ".join(cells))
+    return [lines[0], "  " + "─" * (width(lines[0]) - 2), *lines[1:]]
+
+
+def width(text: str) -> int:
+    """Columns a terminal needs for `text`: East Asian wide characters two, combining marks none."""
+    return sum(
+        (0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1)
+        for c in text
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

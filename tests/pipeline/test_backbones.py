@@ -1,0 +1,321 @@
+"""Backbones: where they are cut, what fills them, and what cannot."""
+
+import copy
+import pickle
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models import _api
+
+from pipeline import backbones
+from pipeline.errors import UserError
+
+IMAGES = (2, 3, 64, 96)  # not square
+MAPS = {  # side of every plug point's map for an image of side 224
+    "vgg16": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
+    "vgg_small": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
+    "resnet50": {"layer1": 56, "layer2": 28, "layer3": 14, "layer4": 14},
+    "mobilenet_v2": {"expand7": 28, "expand14": 14, "last": 14},
+}
+every_backbone = pytest.mark.parametrize("name", MAPS)
+
+
+def images() -> Tensor:
+    return torch.randn(IMAGES, generator=torch.Generator().manual_seed(0))
+
+
+def test_all_backbones_are_here() -> None:
+    assert backbones.PLUG_POINTS == {name: tuple(sides) for name, sides in MAPS.items()}
+
+
+@every_backbone
+def test_plug_points_come_in_order_at_their_size_and_have_passed_a_relu(name: str) -> None:
+    backbone = backbones.build(name).eval()
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def at(point: str, features: Tensor) -> Tensor:
+        seen[point] = tuple(features.shape)
+        assert features.min() >= 0
+        return features
+
+    with torch.no_grad():
+        features = backbone(images(), at)
+    assert tuple(seen) == backbone.points == tuple(backbone.channels)
+    for point, side in MAPS[name].items():
+        height, width = IMAGES[2] * side // 224, IMAGES[3] * side // 224
+        assert seen[point] == (2, backbone.channels[point], height, width)
+    assert features.shape == (2, backbone.out_channels, 4, 6)
+
+
+@every_backbone
+def test_what_the_hook_returns_goes_on_and_the_rest_can_be_resumed(name: str) -> None:
+    backbone = backbones.build(name).eval()
+    first, *_, last = backbone.points
+    kept: dict[str, Tensor] = {}
+
+    def halve(point: str, features: Tensor) -> Tensor:
+        kept[point] = features / 2 if point == first else features
+        return kept[point]
+
+    with torch.no_grad():
+        whole = backbone(images(), halve)
+        assert torch.equal(backbone(kept[first], after=first), whole)
+        assert not torch.allclose(backbone(images()), whole)
+        after_last = backbone(kept[last], after=last)
+    assert torch.equal(after_last, whole if backbone.neck is not None else kept[last])
+
+
+@every_backbone
+def test_weights_are_listed_once_and_a_copy_shares_none(name: str) -> None:
+    backbone = backbones.build(name)
+    assert all(key.startswith(("trunk.", "neck.")) for key in backbone.state_dict())
+    twin = copy.deepcopy(backbone).eval()
+    with torch.no_grad():
+        expected = twin(images())
+        for parameter in backbone.parameters():
+            parameter.fill_(0.5)
+        assert torch.equal(twin(images()), expected)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
+def test_trunk_has_torchvision_names_and_shapes(name: str) -> None:
+    with torch.device("meta"):
+        whole = torchvision.models.get_model(name, weights=None).state_dict()
+    trunk = backbones.build(name).trunk.state_dict()
+    expected = {k: v.shape for k, v in whole.items() if not k.startswith(("classifier.", "fc."))}
+    assert {k: v.shape for k, v in trunk.items()} == expected
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
+def test_trunk_computes_what_torchvision_computes_up_to_the_changed_stride(name: str) -> None:
+    backbone = backbones.build(name).eval()
+    kept: dict[str, Tensor] = {}
+
+    def keep(point: str, features: Tensor) -> Tensor:
+        return kept.setdefault(point, features)
+
+    builder = getattr(torchvision.models, name)
+    with torch.device("meta"):
+        whole = builder(weights=None).to_empty(device="cpu").eval()
+    whole.load_state_dict(backbone.trunk.state_dict(), strict=False)
+    with torch.no_grad():
+        backbone(images(), keep)
+        if name == "vgg16":
+            assert torch.equal(kept["conv5_3"], whole.features[:-1](images()))
+        elif name == "resnet50":
+            stem = whole.maxpool(whole.relu(whole.bn1(whole.conv1(images()))))
+            assert torch.equal(kept["layer3"], whole.layer3(whole.layer2(whole.layer1(stem))))
+        else:
+            expanded = whole.features[14].conv[0](whole.features[:14](images()))
+            assert torch.equal(kept["expand14"], expanded)
+
+
+def test_vgg_starts_as_published() -> None:
+    backbone = backbones.build("vgg16")
+    assert backbone.neck is not None
+    conv6 = backbone.neck[0]  # type: ignore[index]
+    assert conv6.weight.std().item() == pytest.approx((2 / (1024 * 9)) ** 0.5, rel=0.01)
+    assert not conv6.bias.any()
+
+
+@every_backbone
+def test_other_numbers_of_input_channels(name: str) -> None:
+    backbone = backbones.build(name, input_channels=4).eval()
+    with torch.no_grad():
+        assert backbone(torch.zeros(1, 4, 64, 32)).shape == (1, backbone.out_channels, 4, 2)
+
+
+def test_unknown_backbone() -> None:
+    with pytest.raises(UserError) as caught:
+        backbones.build("vgg17")
+    assert str(caught.value) == (
+        "params.yaml: backbone is 'vgg17'; allowed: mobilenet_v2, resnet50, vgg16, vgg_small"
+    )
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """A state dict as torchvision writes it: the trunk of random weights and a classifier."""
+    trunk = backbones.build(name).trunk.state_dict()
+    head = "fc" if name == "resnet50" else "classifier.1"
+    return {**trunk, f"{head}.weight": torch.zeros(1000, 4), f"{head}.bias": torch.zeros(1000)}
+
+
+@pytest.mark.parametrize("name", ["vgg_small", "mobilenet_v2"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_state_dict_fills_the_trunk_and_nothing_else(
+    name: str, suffix: str, half: bool, tmp_path: Path
+) -> None:
+    state = {
+        k: v.half() if half and v.is_floating_point() else v for k, v in published(name).items()
+    }
+    path = tmp_path / f"weights{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    backbone = backbones.build(name)
+    neck = copy.deepcopy(backbone.neck)
+    backbones.load_weights(backbone, str(path))
+    for key, value in backbone.trunk.state_dict().items():
+        assert torch.equal(value, state[key].to(value.dtype))
+    assert {p.dtype for p in backbone.parameters()} == {torch.float32}
+    if neck is not None and backbone.neck is not None:
+        for before, after in zip(neck.parameters(), backbone.neck.parameters(), strict=True):
+            assert torch.equal(before, after)
+
+
+def test_none_changes_nothing() -> None:
+    backbone = backbones.build("vgg_small")
+    before = copy.deepcopy(backbone.state_dict())
+    backbones.load_weights(backbone, "none")
+    assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())
+
+
+def test_files_from_before_batch_norm_counted_its_steps(tmp_path: Path) -> None:
+    state = {k: v for k, v in published("vgg_small").items() if "num_batches" not in k}
+    torch.save(state, tmp_path / "old.pth")
+    backbones.load_weights(backbones.build("vgg_small"), str(tmp_path / "old.pth"))
+
+
+def refusal(name: str, weights: str) -> str:
+    with pytest.raises(UserError) as caught:
+        backbones.load_weights(backbones.build(name), weights)
+    assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
+    start, end = f"params.yaml: weights is {weights}; ", " or the file of a state dict (.safetensors, .pth)"
+    text = str(caught.value)
+    assert text.startswith(start) and text.endswith(end)
+    return text.removeprefix(start).partition("; allowed: ")[0]
+
+
+def test_entries_that_do_not_fit_are_counted_and_one_is_named(tmp_path: Path) -> None:
+    state = published("mobilenet_v2")
+    del state["features.18.0.weight"], state["features.18.1.weight"]
+    state["features.0.0.weight"] = torch.zeros(32, 4, 3, 3)
+    state["features.19.weight"] = torch.zeros(1)
+    save_file(state, tmp_path / "w.safetensors")
+    assert refusal("mobilenet_v2", str(tmp_path / "w.safetensors")) == (
+        "does not fit mobilenet_v2: 2 entries missing (first: features.18.0.weight), "
+        "1 entries unknown (first: features.19.weight), "
+        "1 entries of another shape (first: features.0.0.weight)"
+    )
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    save_file(published("vgg_small"), tmp_path / "w.safetensors")
+    reason = refusal("resnet50", str(tmp_path / "w.safetensors"))
+    assert reason.startswith("does not fit resnet50: ")
+    assert "entries missing (first: conv1.weight)" in reason
+
+
+def test_no_file() -> None:
+    assert refusal("vgg16", "models/none.pth") == "there is no such file"
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    assert refusal("vgg16", str(tmp_path)) == "there is no such file"
+
+
+def test_a_checkpoint_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "model": published("vgg_small")}, tmp_path / "w.pth")
+    reason = refusal("vgg_small", str(tmp_path / "w.pth"))
+    assert reason == "it holds a dict of epoch, model, not tensors by name"
+
+
+def test_a_tensor_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "w.pth")
+    assert refusal("vgg_small", str(tmp_path / "w.pth")) == "it holds no dict, not tensors by name"
+
+
+class Malicious:
+    """Creates a file if it is ever unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("plain_pickle", [False, True])
+def test_code_in_a_file_is_not_run(plain_pickle: bool, tmp_path: Path) -> None:
+    target, path = tmp_path / "ran", tmp_path / "w.pth"
+    if plain_pickle:
+        path.write_bytes(pickle.dumps(Malicious(target)))
+    else:
+        torch.save(Malicious(target), path)
+    reason = refusal("vgg_small", str(path))
+    assert reason == "it would run code when loaded, or is no PyTorch file"
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 cut short"])
+def test_a_file_of_something_else(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    reason = refusal("vgg_small", str(path))
+    assert reason.startswith(("it cannot be read (", "it would run code when loaded, or is no"))
+
+
+def test_no_imagenet_weights_for_the_small_net() -> None:
+    with pytest.raises(UserError) as caught:
+        backbones.load_weights(backbones.build("vgg_small"), "imagenet")
+    assert str(caught.value) == (
+        "params.yaml: weights is imagenet; there are none for vgg_small; "
+        "allowed: none or the file of a state dict (.safetensors, .pth)"
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
+def test_imagenet_asks_torchvision_and_checks_the_hash(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, asked = published(name), {}
+
+    def download(url: str, **options: Any) -> dict[str, Tensor]:
+        asked.update(url=url, **options)
+        return state
+
+    monkeypatch.setattr(_api, "load_state_dict_from_url", download)
+    backbone = backbones.build(name)
+    backbones.load_weights(backbone, "imagenet")
+    assert f"/{name}-" in asked["url"] and asked["check_hash"] is True
+    assert all(torch.equal(v, state[k]) for k, v in backbone.trunk.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib.error.URLError("name not known"),
+        TimeoutError("timed out"),
+        RuntimeError('invalid hash value (expected "397923af")'),
+    ],
+)
+def test_a_failed_download_says_what_else_is_allowed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(url: str, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(_api, "load_state_dict_from_url", download)
+    assert refusal("vgg16", "imagenet") == f"the download failed ({error})"
+
+
+def test_real_imagenet_weights_of_mobilenet_v2() -> None:
+    path = Path("../shared/weights/mobilenet_v2-imagenet.safetensors")
+    if not path.exists():
+        pytest.skip("needs the MobileNetV2 ImageNet weights beside the repository")
+    backbone = backbones.build("mobilenet_v2")
+    backbones.load_weights(backbone, str(path))
+    first = backbone.trunk.state_dict()["features.0.0.weight"]
+    assert first.dtype == torch.float32 and first.std() > 0.1
+    with torch.no_grad():
+        features = backbone.eval()(images())
+    assert torch.isfinite(features).all() and 0.05 < (features > 0).float().mean() < 0.95
