@@ -35,9 +35,7 @@ def opened(path: Path) -> Iterator[tarfile.TarFile]:
         yield archive
 
 
-def members(
-    archive: tarfile.TarFile, path: Path | str
-) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def members(archive: tarfile.TarFile, path: Path | str) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yield (normalised name, member) of every regular file, forgetting each as it goes on."""
     last = "its beginning"
     while True:
@@ -45,7 +43,7 @@ def members(
             member = archive.next()
         if member is None:
             return
-        archive.members = []  # type: ignore[assignment]  # tarfile would remember them all
+        setattr(archive, "members", [])  # noqa: B010  tarfile would remember them all
         last = member.name
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
@@ -100,7 +98,7 @@ def _told(path: Path | str, where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        raise UserError(f"{path}: no such file; run `dvc repro download`") from error
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, not the archive's

@@ -11,14 +11,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import (
-    MobileNet_V2_Weights,
-    ResNet50_Weights,
-    VGG16_Weights,
-    mobilenet_v2,
-    resnet50,
-)
-from torchvision.models.vgg import cfgs, make_layers
 
 from pipeline.errors import UserError
 
@@ -32,12 +24,10 @@ CHANNELS: dict[str, dict[str, int]] = {
 }
 PLUG_POINTS: dict[str, tuple[str, ...]] = {name: tuple(points) for name, points in CHANNELS.items()}
 
-_IMAGENET = {
-    "vgg16": VGG16_Weights.IMAGENET1K_V1,
-    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
-    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
-}
-_SMALL = [8, "M", 16, "M", 32, "M", 64, 64, "M", 96, 96, "M"]  # as cfgs["D"]: widths and pools
+_IMAGENET = ("vgg16", "resnet50", "mobilenet_v2")
+_VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_SMALL = ((8,), (16,), (32,), (64, 64), (96, 96))
+# torchvision is imported where it is used: that takes as long as importing torch does.
 
 
 def identity(point: str, features: Tensor) -> Tensor:
@@ -93,27 +83,36 @@ def build(name: str, input_channels: int = 3) -> Backbone:
 
 
 def _vgg16(input_channels: int) -> Backbone:
-    features = make_layers(cfgs["D"], batch_norm=False)
-    # conv6 of VGG-GAP, methods.md §3.1
+    # conv6 of VGG-GAP, in the place of pool5 and the fully connected layers
     neck = nn.Sequential(nn.Conv2d(512, 1024, 3, padding=1), nn.ReLU(inplace=True))
-    return _vgg("vgg16", features, 1024, neck, input_channels)
+    return _vgg("vgg16", _stages(_VGG16, input_channels, batch_norm=False), 1024, neck)
 
 
 def _vgg_small(input_channels: int) -> Backbone:
     """VGG's five stages, thin, with batch norm: trained from scratch on two CPU cores."""
-    features = make_layers(_SMALL, batch_norm=True)
     conv = nn.Conv2d(96, 128, 3, padding=1, bias=False)
     neck = nn.Sequential(conv, nn.BatchNorm2d(128), nn.ReLU(inplace=True))
-    return _vgg("vgg_small", features, 128, neck, input_channels)
+    return _vgg("vgg_small", _stages(_SMALL, input_channels, batch_norm=True), 128, neck)
 
 
-def _vgg(
-    name: str, features: nn.Sequential, out_channels: int, neck: nn.Module, input_channels: int
-) -> Backbone:
-    features = features[:-1]  # pool5 is dropped
+def _stages(
+    widths: tuple[tuple[int, ...], ...], channels: int, *, batch_norm: bool
+) -> nn.Sequential:
+    """VGG's convolutions, a pool between stages and none after the last; torchvision's numbering."""
+    layers: list[nn.Module] = []
+    for stage in widths:
+        for width in stage:
+            layers.append(nn.Conv2d(channels, width, 3, padding=1))
+            layers += [nn.BatchNorm2d(width)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+            channels = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers[:-1])
+
+
+def _vgg(name: str, features: nn.Sequential, out_channels: int, neck: nn.Module) -> Backbone:
     trunk = nn.Module()
     trunk.features = features
-    _accept_channels(trunk, input_channels)
     ends = [i + 1 for i, m in enumerate(features) if isinstance(m, nn.MaxPool2d)]
     cuts = zip([0, *ends], [*ends, len(features)], strict=True)
     backbone = Backbone(name, trunk, [features[a:b] for a, b in cuts], out_channels, neck)
@@ -127,6 +126,8 @@ def _vgg(
 
 def _resnet50(input_channels: int) -> Backbone:
     """ResNet50 whose layer4 has stride 1: no dilation, so published weights load unchanged."""
+    from torchvision.models import resnet50
+
     trunk = resnet50(weights=None)
     del trunk.fc
     trunk.layer4[0].conv2.stride = trunk.layer4[0].downsample[0].stride = (1, 1)
@@ -140,6 +141,8 @@ def _mobilenet_v2(input_channels: int) -> Backbone:
 
     The blocks' outputs are linear and signed: their channel mean is no attention map.
     """
+    from torchvision.models import mobilenet_v2
+
     trunk = mobilenet_v2(weights=None)
     del trunk.classifier
     _accept_channels(trunk, input_channels)
@@ -196,7 +199,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
     unknown = [k for k in given if k not in expected]
     reshaped = [k for k in given if k in expected and given[k].shape != expected[k].shape]
     misfits = [
-        f"{len(keys)} entries {what} (first: {keys[0]})"
+        f"{len(keys)} {what} (first: {keys[0]})"
         for what, keys in (
             ("missing", missing),
             ("unknown", unknown),
@@ -206,7 +209,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
     ]
     if misfits:
         raise _refusal(
-            weights, f"does not fit {backbone.name}: {', '.join(misfits)}", backbone.name
+            weights, f"its entries do not fit {backbone.name}: {', '.join(misfits)}", backbone.name
         )
     backbone.trunk.load_state_dict(given, strict=False)
 
@@ -214,8 +217,11 @@ def load_weights(backbone: Backbone, weights: str) -> None:
 def _download(name: str) -> Mapping[str, Tensor]:
     if name not in _IMAGENET:
         raise _refusal("imagenet", f"there are none for {name}", name)
+    from torchvision.models import get_model_weights
+
     try:
-        state: Mapping[str, Tensor] = _IMAGENET[name].get_state_dict(check_hash=True)
+        published = get_model_weights(name)["IMAGENET1K_V1"]
+        state: Mapping[str, Tensor] = published.get_state_dict(check_hash=True)
     except (OSError, RuntimeError) as error:
         raise _refusal("imagenet", f"the download failed ({_line(error)})", name) from error
     return state
@@ -245,8 +251,8 @@ def _line(error: Exception) -> str:
 
 
 def _refusal(weights: str, reason: str, name: str | None = None) -> UserError:
-    published = "" if name is not None and name not in _IMAGENET else "imagenet, "
+    published = "" if name is not None and name not in _IMAGENET else ", imagenet"
     return UserError(
         f"params.yaml: weights is {weights}; {reason}; "
-        f"allowed: none, {published}or the file of a state dict (.safetensors, .pth)"
+        f"allowed: none{published} or the file of a state dict (.safetensors, .pth)"
     )

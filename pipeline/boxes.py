@@ -86,6 +86,28 @@ def curve(
     return Curve(largest, every)
 
 
+def seeds(
+    maps: NDArray[Any], thresholds: ArrayLike, grid: tuple[int, int], *, outline: bool
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Largest boxes [B, T, 4] under `classic` and the cells [B, T, h, w] of `grid` that bound them.
+
+    Those are the cells under the component's pixels on the four sides of its box or, with `outline`,
+    under all its pixels that have a 4-neighbour outside it.
+    """
+    levels, falls, taus = _levels(maps, thresholds, "classic", None)
+    boxes = np.empty((len(levels), taus.shape[1], 4), np.int32)
+    cells = np.empty((*boxes.shape[:2], *grid), np.bool_)
+
+    from pipeline import sweep as compiled
+
+    def work(part: slice) -> None:
+        compiled.seeds(levels[part], outline, boxes[part], cells[part])
+
+    in_parallel(work, len(levels), None)
+    boxes[falls], cells[falls] = boxes[falls, ::-1], cells[falls, ::-1]
+    return boxes, cells
+
+
 def _sweep(
     maps: NDArray[Any],
     thresholds: ArrayLike,
@@ -94,9 +116,8 @@ def _sweep(
     threads: int | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Boxes [B, T, 4], and the curve's two arrays [B, T], empty without ground truth."""
-    taus = np.atleast_2d(np.asarray(thresholds, np.float64))
-    maps = _checked(maps, taus, protocol)
-    images, (steps,) = len(maps), taus.shape[1:]
+    levels, falls, taus = _levels(maps, thresholds, protocol, threads)
+    images, (steps,) = len(levels), taus.shape[1:]
     flat = np.concatenate([np.empty((0, 4)), *(truth or [])])
     offsets = np.concatenate([[0], np.cumsum([len(b) for b in truth or []], dtype=np.int64)])
     boxes = np.empty((images, steps, 4), np.int32)
@@ -104,45 +125,65 @@ def _sweep(
     every = np.empty_like(largest)
 
     from pipeline.sweep import curves
-    from pipeline.sweep_levels import float_levels
 
-    def work(start: int, stop: int) -> None:
-        part = slice(start, stop)
-        levels = np.empty(maps[part].shape, np.int32)
-        falls = np.empty(stop - start, np.bool_)
-        float_levels(maps[part], taus[part] if len(taus) > 1 else taus, levels, falls)
-        mine = offsets[start : stop + 1] if truth else offsets
-        curves(levels, falls, flat, mine, boxes[part], largest[part], every[part])
+    def work(part: slice) -> None:
+        mine = offsets[part.start : part.stop + 1] if truth else offsets
+        contours = protocol == "wsoleval"
+        curves(levels[part], contours, flat, mine, boxes[part], largest[part], every[part])
 
     in_parallel(work, images, threads)
+    for array in (boxes, largest, every) if truth else (boxes,):
+        array[falls] = array[falls, ::-1]
     return boxes, largest, every
 
 
+def _levels(
+    maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol, threads: int | None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.float64]]:
+    """(levels [B, H, W], whether they count from the last threshold [B], thresholds [1 or B, T])."""
+    taus = np.atleast_2d(np.asarray(thresholds, np.float64))
+    maps = _checked(maps, taus, protocol)
+    levels = np.empty(maps.shape, np.int32)
+    falls = np.zeros(len(maps), np.bool_)
+
+    from pipeline import sweep_levels
+
+    count = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
+
+    def work(part: slice) -> None:
+        count(maps[part], taus[part] if len(taus) > 1 else taus, levels[part], falls[part])
+
+    in_parallel(work, len(maps), threads)
+    return levels, falls, taus
+
+
 def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) -> NDArray[Any]:
-    """The maps as a contiguous array, or ValueError."""
-    if protocol == "wsoleval":
-        raise NotImplementedError("wsoleval")
+    """The maps as a contiguous array, 8-bit under `wsoleval`; or ValueError."""
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps have shape {maps.shape}; allowed: [B, height, width], not empty")
     if taus.size == 0 or not (np.diff(taus) >= 0).all():
         raise ValueError("thresholds must be given in rising order, at least one")
     if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
         raise ValueError("maps hold NaN or infinite values")
+    if protocol == "wsoleval" and maps.dtype != np.uint8:
+        if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
+            raise ValueError("maps leave 0 … 1; under wsoleval they are scaled to it before")
+        maps = (maps * 255).astype(np.uint8)
     return np.ascontiguousarray(maps)
 
 
-def in_parallel(work: Callable[[int, int], None], images: int, threads: int | None) -> None:
-    """Call `work(start, stop)` for all images in parts, on threads (compiled code lets go of the GIL).
+def in_parallel(work: Callable[[slice], None], images: int, threads: int | None = None) -> None:
+    """Call `work` for all images in parts, on threads: compiled code lets go of the GIL.
 
-    As many threads as NUMBA_NUM_THREADS says, else as the process may use cores.
+    As many threads as asked for, else as NUMBA_NUM_THREADS says, else as there are cores to use.
     """
     threads = threads or int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     step = max(1, min(IMAGES_AT_ONCE, -(-images // threads)))
-    parts = [(i, min(i + step, images)) for i in range(0, images, step)]
-    if threads == 1 or len(parts) == 1:
+    parts = [slice(i, min(i + step, images)) for i in range(0, images, step)]
+    if threads == 1 or len(parts) <= 1:
         for part in parts:
-            work(*part)
+            work(part)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, *part) for part in parts]:
+        for done in [pool.submit(work, part) for part in parts]:
             done.result()

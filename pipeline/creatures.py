@@ -44,6 +44,7 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "dotted": lambda t, s: np.clip(1.6 * np.sin(50 * t) * np.cos(5 * s), 0, 1),
 }
 SPINE = 24  # points
+REACH = 2.4  # of head and legs beyond the spine, in body radii
 SMALL = 0.15  # share of small animals
 FAITHFUL = 0.5  # share of animals that wear their species' own texture; the others wear any
 
@@ -65,7 +66,7 @@ def species(count: int) -> list[Species]:
     heads, marks, textures = list(HEADS), list(MARKS), list(TEXTURES)
     kinds = []
     for i in range(count):
-        colour, mark = heads[i % len(heads)], marks[(i + i // len(heads)) % len(marks)]
+        colour, mark = heads[i % len(heads)], marks[(i + i // 4 + i // 8) % len(marks)]
         kinds.append(
             Species(
                 name=f"{colour}_{mark}head",
@@ -86,16 +87,15 @@ def draw(kind: Species, height: int, width: int, rng: Rng) -> tuple[np.ndarray, 
     """
     canvas = habitat.draw(height, width, rng)
     spine, radius = _build(kind, height, width, rng)
-    reach = 2.6 * radius.max() + 2  # of head and legs, beyond the spine
-    top, left = np.maximum(np.floor(spine.min(0) - reach), 0).astype(int)
-    bottom, right = np.ceil(spine.max(0) + reach).astype(int)
-    colours, inside = _animal(
-        kind, spine - np.array((top, left), np.float32), radius, canvas[top:bottom, left:right], rng
-    )
+    corner = np.maximum(np.floor(spine.min(0) - REACH * radius.max() - 2), 0)
+    far = np.ceil(spine.max(0) + REACH * radius.max() + 2)
+    window = slice(int(corner[0]), int(far[0])), slice(int(corner[1]), int(far[1]))
+    origin = corner.astype(np.float32)
+    colours, inside = _animal(kind, spine - origin, radius, canvas[window].shape[:2], rng)
     cover = np.zeros((height, width), np.float32)
-    cover[top:bottom, left:right] = inside
+    cover[window] = inside
     _lay_shadow(canvas, cover)
-    canvas[top:bottom, left:right] = _over(canvas[top:bottom, left:right], colours, inside)
+    canvas[window] = _over(canvas[window], colours, inside)
     ys, xs = np.nonzero(cover >= 0.5)
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), box
@@ -118,30 +118,24 @@ BLACK = np.array((0.05, 0.05, 0.07), np.float32)
 
 
 def _animal(
-    kind: Species, spine: np.ndarray, radius: np.ndarray, window: np.ndarray, rng: Rng
+    kind: Species, spine: np.ndarray, radius: np.ndarray, size: tuple[int, ...], rng: Rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Its colours [h, w, 3] over a window of the canvas, and how much of each pixel it covers [h, w]."""
-    pixels = np.moveaxis(np.indices(window.shape[:2], np.float32), 0, -1) + 0.5
+    """Its colours [h, w, 3] in a window of `size`, and how much of each pixel it covers [h, w]."""
+    pixels = np.moveaxis(np.indices(size, np.float32), 0, -1) + 0.5
     tangent = np.gradient(spine, axis=0)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    tangent /= _length(tangent)[:, None]
 
-    body, t, s, along = _along_the_body(spine, tangent, radius, pixels)
+    distance, t, s, along = _along_the_body(spine, tangent, radius, pixels)
     texture = kind.texture if rng.random() < FAITHFUL else rng.choice(list(TEXTURES))
     hue = (kind.tint + rng.normal(0, 0.07)) % 1
     base = np.array(hsv_to_rgb(hue, rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.75)), np.float32)
     colours = base * (1 - TEXTURES[texture](t, s) * np.float32(rng.uniform(0.5, 0.7)))[..., None]
     colours *= _light(s, along)[..., None]
 
-    legs = _legs(spine, tangent, radius, pixels, rng)
-    colours = _over(base * 0.5, colours, _soft(-body))
-
-    head = 1.55 * radius[0]
-    face = pixels - (spine[0] - tangent[0] * head * 0.35)
-    u = -(face * tangent[0]).sum(-1) / (1.15 * head)
-    v = (face[..., 1] * tangent[0, 0] - face[..., 0] * tangent[0, 1]) / head
-    skull = (np.sqrt(u * u + v * v) - 1) * head
-    colours = _over(colours, _face(kind, u, v, head), _soft(-skull))
-    return colours, _soft(-np.minimum(np.minimum(body, legs), skull))
+    colours = _over(base * 0.5, colours, _soft(-distance))
+    _add_legs(distance, spine, tangent, radius, pixels, rng)
+    _add_head(distance, colours, kind, spine[0], tangent[0], 1.55 * radius[0], pixels)
+    return colours, _soft(-distance)
 
 
 def _along_the_body(
@@ -176,7 +170,7 @@ def _build(kind: Species, height: int, width: int, rng: Rng) -> tuple[np.ndarray
     profile = np.interp(t, [0, 0.1, 0.3, 0.5, 0.7, 1], [0.78, 0.7, 1.0, 0.8, 0.42, 0.14])
     radius = (girth * profile).astype(np.float32)
 
-    reach = 2.4 * girth  # of head and legs, beyond the spine
+    reach = REACH * girth
     extent = np.ptp(spine, axis=0) + 2 * reach
     share = rng.uniform(0.35, 0.55) if rng.random() < SMALL else rng.uniform(0.7, 1.25)
     room = np.array([height - 4, width - 4])
@@ -186,40 +180,71 @@ def _build(kind: Species, height: int, width: int, rng: Rng) -> tuple[np.ndarray
     return placed.astype(np.float32), np.maximum(radius * scale, 0.8).astype(np.float32)
 
 
-def _legs(
-    spine: np.ndarray, tangent: np.ndarray, radius: np.ndarray, pixels: np.ndarray, rng: Rng
-) -> np.ndarray:
-    """Distance to four legs [h, w], in pixels; negative inside."""
+def _around(point: np.ndarray, reach: float) -> tuple[slice, slice]:
+    """The pixels up to `reach` from a point."""
+    top, left = np.maximum(point - reach, 0).astype(int)
+    bottom, right = (point + reach + 1).astype(int)
+    return slice(top, bottom), slice(left, right)
+
+
+def _add_legs(
+    distance: np.ndarray,
+    spine: np.ndarray,
+    tangent: np.ndarray,
+    radius: np.ndarray,
+    pixels: np.ndarray,
+    rng: Rng,
+) -> None:
+    """Join four legs to the `distance` from the animal [h, w]."""
     span = radius.max()
     thick = 0.24 * span + 0.3
-    nearest = np.full(pixels.shape[:2], np.inf, np.float32)
     for joint in (len(spine) * 2 // 9, len(spine) // 2):
+        near = _around(spine[joint], 2.6 * span + 2)
+        away = pixels[near] - spine[joint]
         for side in (-1, 1):
             swing = rng.uniform(-0.8, 0.5)
             sideways = side * np.array([tangent[joint, 1], -tangent[joint, 0]])
             leg = np.float32(1.9 * span / np.hypot(1, swing)) * (sideways - swing * tangent[joint])
-            away = pixels - spine[joint]
             part = np.clip(away @ (leg / (leg @ leg)), 0, 1)
             limb, foot = _length(away - part[..., None] * leg), _length(away - leg)
-            nearest = np.minimum(nearest, np.minimum(limb, foot - thick / 2) - thick)
-    return nearest
+            limb = np.minimum(limb, foot - thick / 2) - thick
+            distance[near] = np.minimum(distance[near], limb)
+
+
+def _add_head(
+    distance: np.ndarray,
+    colours: np.ndarray,
+    kind: Species,
+    neck: np.ndarray,
+    tangent: np.ndarray,
+    size: float,
+    pixels: np.ndarray,
+) -> None:
+    """Lay the head over `colours` [h, w, 3] and join it to `distance` [h, w]."""
+    near = _around(neck, 2 * size + 2)
+    face = pixels[near] - (neck - tangent * size * 0.35)
+    u = -(face @ tangent) / (1.15 * size)
+    v = (face @ np.array([-tangent[1], tangent[0]], np.float32)) / size
+    skull = (np.sqrt(u * u + v * v) - 1) * size
+    colours[near] = _over(colours[near], _face(kind, u, v, size), _soft(-skull))
+    distance[near] = np.minimum(distance[near], skull)
+
+
+def _face(kind: Species, u: np.ndarray, v: np.ndarray, size: float) -> np.ndarray:
+    """Colours of the head: the species' own, its mark in near-white or near-black, two eyes."""
+    skin = np.array(kind.head, np.float32)
+    mark = BLACK if skin @ (0.3, 0.6, 0.1) > 0.45 else WHITE  # whichever stands out
+    colours = _over(skin, mark, _soft(MARKS[kind.mark](u, v) * size))
+    colours *= (1.08 - 0.35 * (u * u + v * v) ** 1.5)[..., None]
+    eye = np.hypot(u - 0.42, np.abs(v) - 0.68)
+    colours = _over(colours, WHITE, _soft((0.26 - eye) * size))
+    return _over(colours, BLACK, _soft((0.15 - eye) * size))
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
     """Euclidean length over the last axis, of two."""
     y, x = vectors[..., 0], vectors[..., 1]
     return np.sqrt(y * y + x * x)
-
-
-def _face(kind: Species, u: np.ndarray, v: np.ndarray, head: float) -> np.ndarray:
-    """Colours of the head: the species' own, its mark in near-white or near-black, two eyes."""
-    skin = np.array(kind.head, np.float32)
-    mark = BLACK if skin @ (0.3, 0.6, 0.1) > 0.45 else WHITE  # whichever stands out
-    colours = _over(skin, mark, _soft(MARKS[kind.mark](u, v) * head))
-    colours *= (1.08 - 0.35 * (u * u + v * v) ** 1.5)[..., None]
-    eye = np.hypot(u - 0.42, np.abs(v) - 0.68)
-    colours = _over(colours, WHITE, _soft((0.26 - eye) * head))
-    return _over(colours, BLACK, _soft((0.15 - eye) * head))
 
 
 def _light(s: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-EXTENSIONS = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()
+EXTENSIONS = tuple(
+    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()  # noqa: SIM905
 )
 MAX_ASPECT = 8  # the long side is stored with at most this many short sides
 
@@ -24,7 +24,7 @@ TURNS = {
 SIDEWAYS = (5, 6, 7, 8)
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """The image cannot be read; the message says why, in words for the person who has the file."""
 
 
@@ -50,7 +50,7 @@ def decode(
     upright: turn the image as its EXIF orientation says, so that the image and its size are those
     people see; False: pixels as stored. short_side: shrink to at most this, keeping the aspect
     ratio, except that a long side of more than `MAX_ASPECT` short sides is squeezed to that (every
-    later step resizes to a fixed grid anyway). Images are never enlarged. Raises UnreadableImage.
+    later step resizes to a fixed grid anyway). Images are never enlarged. Raises UnreadableImageError.
     """
     try:
         with warnings.catch_warnings():
@@ -69,33 +69,35 @@ def decode(
                 image = image.resize(target, Image.Resampling.LANCZOS)
             if orientation in TURNS:
                 image = image.transpose(TURNS[orientation])
-    except UnreadableImage:
+    except UnreadableImageError:
         raise
     except Exception as error:  # damaged files raise all sorts of errors in PIL's decoders
-        raise UnreadableImage(_reason(error, encoded)) from error
+        raise UnreadableImageError(_reason(error, encoded)) from error
     return image, (width, height) if orientation in SIDEWAYS else (height, width)
 
 
 def open_upright(encoded: bytes) -> Image.Image:
-    """The image as people see it, RGB, in full size. Raises UnreadableImage."""
+    """The image as people see it, RGB, in full size. Raises UnreadableImageError."""
     return decode(encoded)[0]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any PIL mode to RGB of eight bits.
 
-    Transparency is laid on white; 16-bit grey is divided by 257. Raises UnreadableImage for samples
+    Transparency is laid on white; 16-bit grey is divided by 257. Raises UnreadableImageError for samples
     without a known white (32-bit integers beyond 16 bits, floats).
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         image.load()
         return image
     if image.mode == "F":
-        raise UnreadableImage("its samples are floats, which have no defined white; save 8 or 16 bits")
+        raise UnreadableImageError(
+            "its samples are floats, which have no defined white; save 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         samples = np.asarray(image).astype(np.int64)
         if samples.size and (samples.min() < 0 or samples.max() > 65535):
-            raise UnreadableImage("its samples have more than 16 bits; save 8 or 16 bits")
+            raise UnreadableImageError("its samples have more than 16 bits; save 8 or 16 bits")
         return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")

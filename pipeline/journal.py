@@ -44,9 +44,14 @@ def now() -> int:
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """Events from byte `offset` on, each with the offset behind it; a half-written line is left."""
+    """Events from byte `offset` on, each with the offset behind it; a half-written line is left.
+
+    An offset that is no line's beginning (the disk lost the end of the file) counts as 0.
+    """
     with path.open("rb") as file:
-        file.seek(offset)
+        file.seek(max(offset - 1, 0))
+        if offset and file.read(1) != b"\n":
+            offset = file.seek(0)
         for line in file:
             if not line.endswith(b"\n"):
                 return
@@ -60,9 +65,13 @@ def files(journal: Path) -> Path:
 
 
 def all_journals(root: Path) -> list[Path]:
-    """Every journal of the repository, the oldest first, so that a training precedes its evaluation."""
-    journals = (path for path in (root / ".journal").glob("*.jsonl") if path.stat().st_size)
-    return sorted(journals, key=lambda path: next(read(path), ({"t": 0}, 0))[0]["t"])
+    """Every journal that says anything, the oldest first: a training before its evaluation."""
+    began = {}
+    for path in (root / ".journal").glob("*.jsonl"):
+        for event, _ in read(path):
+            began[path] = event["t"]
+            break
+    return sorted(began, key=lambda path: began[path])
 
 
 def _lock(file: BinaryIO) -> bool:
@@ -72,6 +81,12 @@ def _lock(file: BinaryIO) -> bool:
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
+
+
+def write(file: BinaryIO, event: Event) -> None:
+    """Append one event to an open journal."""
+    file.write(json.dumps(event, ensure_ascii=False, default=str).encode() + b"\n")
+    file.flush()
 
 
 class Journal:
@@ -101,11 +116,9 @@ class Journal:
         self._threads = threading.Lock()
 
     def append(self, event: str, **values: Any) -> None:
-        """Write one event, stamped with the time unless `t` is among the values."""
-        line = json.dumps({"event": event, "t": now(), **values}, ensure_ascii=False, default=str)
+        """Write one event, stamped with the time."""
         with self._threads:
-            self._file.write(line.encode() + b"\n")
-            self._file.flush()
+            write(self._file, {"event": event, "t": now(), **values})
 
     def slot(self, name: str) -> Path:
         """A new, empty folder's path for one artifact called `name`, below `files`."""

@@ -176,19 +176,47 @@ class _File:
         for start in range(0, len(kept), ROWS_PER_BATCH):
             rows = kept[start : start + ROWS_PER_BATCH]
             entries = [self.entries[row] for row in rows]
-            yield pa.record_batch(
-                [
-                    [entry.id for entry in entries],
-                    [self._spooled(row) for row in rows],
-                    [entry.label for entry in entries],
-                    self.sizes[rows, 0],
-                    self.sizes[rows, 1],
-                    [entry.boxes.tolist() for entry in entries],
-                ],
-                schema=SCHEMA,
+            boxes = np.concatenate([entry.boxes for entry in entries])
+            box = pa.Array.from_buffers(
+                SCHEMA.field("boxes").type.value_type,
+                len(boxes),
+                [None],
+                children=[_numbers(pa.float32(), boxes.ravel())],
             )
+            columns = [
+                _strings(pa.string(), [entry.id.encode() for entry in entries]),
+                _strings(pa.binary(), [self._spooled(row) for row in rows]),
+                _numbers(pa.int32(), np.array([entry.label for entry in entries], np.int32)),
+                _numbers(pa.int32(), self.sizes[rows, 0]),
+                _numbers(pa.int32(), self.sizes[rows, 1]),
+                pa.Array.from_buffers(
+                    SCHEMA.field("boxes").type,
+                    len(rows),
+                    [None, _offsets([len(entry.boxes) for entry in entries])],
+                    children=[box],
+                ),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
     def _spooled(self, row: int) -> bytes:
         assert self.spool is not None
         self.spool.seek(self.offsets[row])
         return self.spool.read(self.lengths[row])
+
+
+# Columns are made of their buffers: pa.array would import pandas, which takes seconds.
+
+
+def _numbers(kind: pa.DataType, values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values.tobytes())])
+
+
+def _strings(kind: pa.DataType, values: Sequence[bytes]) -> pa.Array:
+    content = pa.py_buffer(b"".join(values))
+    offsets = _offsets([len(value) for value in values])
+    return pa.Array.from_buffers(kind, len(values), [None, offsets, content])
+
+
+def _offsets(lengths: Sequence[int]) -> pa.Buffer:
+    """Where each item begins in the joined content, and where the last one ends."""
+    return pa.py_buffer(np.cumsum([0, *lengths], dtype=np.int32).tobytes())

@@ -6,7 +6,7 @@
 Every mistake in the file is told at once, one line each: what was given, what is allowed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +85,7 @@ def load_all(path: Path = FILE, text: str | None = None) -> Params:
         return _raised(path, params, problems)  # told with the whole file
     own = set(problems)
     for key, changes in ablate.variants.items():
-        values, found = _changed(raw, changes)
+        values, found = _changed(raw, changes, own)
         found += _parsed(values, every=True)[1]
         if ablate.runs(key):
             found += _backbone_problems(values)
@@ -141,6 +141,8 @@ def read(path: Path, text: str | None = None) -> dict[str, Any]:
         values = yamlfile.parse(path.read_text("utf-8") if text is None else text, str(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run this where params.yaml is") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text; allowed: YAML in UTF-8") from None
     if not isinstance(values, dict):
         allowed = ", ".join(File.model_fields)
         raise UserError(f"{path}: {wrong('the file', values, f'the keys {allowed}')}")
@@ -169,7 +171,7 @@ def key_problem(values: Mapping[str, Any], key: str) -> str | None:
     if inside := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key} is a section; give its values one by one, as in {inside[0]}"
     beside = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    return unknown(key, known, beside or list(values))
+    return unknown(key, beside or values, known)
 
 
 def put(values: Mapping[str, Any], key: str, value: object) -> dict[str, Any]:
@@ -245,13 +247,21 @@ def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
     if backbone not in plug_points:
         return [wrong("backbone", backbone, ", ".join(plug_points))]
     allowed, points = plug_points[backbone], leaves(raw).get(key)
-    if not isinstance(points, list) or all(point in allowed for point in points):
+    if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
+        return []  # told with the method's section
+    if set(points) <= set(allowed):
         return []
     return [wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
 
 
-def _changed(raw: Mapping[str, Any], variant: Variant) -> tuple[dict[str, Any], list[str]]:
-    """The whole file's values as `variant` has them, and the problems of its `set`."""
+def _changed(
+    raw: Mapping[str, Any], variant: Variant, told: Iterable[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The whole file's values as `variant` has them, and the problems of its `set`.
+
+    A key in what the problems `told` already say of the file itself is no further problem.
+    """
+    broken = tuple(f"{problem.split()[0]}." for problem in told)
     values = {**raw, "method": variant.method, "backbone": variant.backbone or raw.get("backbone")}
     problems = []
     for key, value in variant.set.items():
@@ -262,7 +272,7 @@ def _changed(raw: Mapping[str, Any], variant: Variant) -> tuple[dict[str, Any], 
                 f"set: {key} is one for all variants; change it in the file's main part"
             )
         elif problem := key_problem(raw, key):
-            problems.append(f"set: {problem}")
+            problems += [] if f"{key}.".startswith(broken) else [f"set: {problem}"]
         else:
             values = put(values, key, value)
     return values, problems

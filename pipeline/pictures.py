@@ -6,6 +6,7 @@ solid, ground truth red and dashed (thesis, figures 18, 21, 30): told apart with
 both visible where they coincide.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -165,9 +166,9 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1].rstrip()
-    return text + "…" if text else ""
+    lengths = range(len(text) + 1)
+    kept = bisect_right(lengths, width, key=lambda k: font.getlength(text[:k] + "…")) - 1
+    return text[:kept].rstrip() + "…" if kept > 0 else ""
 
 
 def _photograph(image: np.ndarray, tile: Size) -> Image.Image:

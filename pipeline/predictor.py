@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import evaluation, methods, transforms
-from pipeline.checkpoints import save_weights
+from pipeline import evaluation, model_folder, transforms
 from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.methods.cam import Method
-from pipeline.outputs import read_json, whole_directory, write_json
-from pipeline.params import Box, Input, Params
+from pipeline.outputs import read_json
+from pipeline.params import Box, Input
 
 
 @dataclass(frozen=True)
@@ -32,25 +30,6 @@ class Prediction:
     score: float
     box: tuple[float, float, float, float]
     heatmap: np.ndarray
-
-
-def save_model(folder: Path, method: Method, settings: Params, class_names: list[str]) -> None:
-    """Write `weights.safetensors` and `model.json`, all that is needed to rebuild the model, whole."""
-    with whole_directory(folder) as partial:
-        save_weights(method, partial / "weights.safetensors")
-        write_json(
-            partial / "model.json",
-            {
-                "dataset": settings.dataset,
-                "method": settings.method,
-                "backbone": settings.backbone,
-                "weights": settings.weights,
-                "seed": settings.seed,
-                "class_names": class_names,
-                "method_params": settings.method_params.model_dump(mode="json"),
-                "input": settings.input.model_dump(mode="json"),
-            },
-        )
 
 
 @dataclass(frozen=True)
@@ -71,31 +50,16 @@ class Predictor:
         localization: a localization.json; by default the one inside `folder`, where a served model
         has it. Raises UserError if there is no model or no evaluation.
         """
+        model = model_folder.load(folder, pick_device(device))
         localization = localization or folder / "localization.json"
         try:
-            model = read_json(folder / "model.json")
-            state = load_file(folder / "weights.safetensors")
-            box = read_json(localization)["box"]
+            box = Box.model_validate(read_json(localization)["box"])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"no trained and evaluated model in {folder} and {localization} ({error}); "
-                "run `dvc repro evaluate`, or take a teammate's with `dvc pull`"
+                f"{localization} does not say how boxes are read ({error}); "
+                "evaluate the model with `dvc repro evaluate`, or take a teammate's with `dvc pull`"
             ) from error
-        method = methods.build(
-            model["method"],
-            model["backbone"],
-            "none",
-            len(model["class_names"]),
-            methods.module(model["method"]).Params.model_validate(model["method_params"]),
-        )
-        method.load_state_dict(state)
-        method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(
-            method.eval(),
-            model["class_names"],
-            Input.model_validate(model["input"]),
-            Box.model_validate(box),
-        )
+        return cls(model.method, model.class_names, model.input, box)
 
     def __call__(self, images: list[Image.Image]) -> list[Prediction]:
         """Predict a batch of upright RGB images of any sizes."""

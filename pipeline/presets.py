@@ -149,8 +149,8 @@ SAME_DEPTH: dict[str, dict[str, str]] = {
 def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[Key, Any]:
     """All values that the preset `name` with the user's `overrides` gives a params.yaml of `raw`.
 
-    The plug points of ablation variants keep their depth when the backbone changes; those without
-    a counterpart stay as they are. Raises UserError for keys that `raw` does not have.
+    The plug points of ablation variants keep their depth when the backbone changes.
+    Raises UserError for keys that `raw` does not have.
     """
     if name not in PRESETS:
         raise UserError(f"{name!r} is no preset; allowed: {', '.join(PRESETS)}")
@@ -167,8 +167,7 @@ def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -
         if "plug_points" in (section or {})
     }
     single = {**preset, **plugged, **overrides}
-    rows = _replugged(raw, SAME_DEPTH.get(str(raw["backbone"]), {}), depths)
-    return {tuple(key.split(".")): value for key, value in single.items()} | rows
+    return {tuple(key.split(".")): value for key, value in single.items()} | _moved(raw, depths)
 
 
 def rewritten(text: str, values: Mapping[Key, Any]) -> str:
@@ -188,20 +187,22 @@ def rewritten(text: str, values: Mapping[Key, Any]) -> str:
     return stream.getvalue()
 
 
-def _replugged(
-    raw: Mapping[str, Any], old: Mapping[str, str], new: Mapping[str, str]
-) -> dict[Key, list[str]]:
-    """The plug points that variants set for the file's own backbone, moved to those of another."""
-    vgg16 = {point: name for name, point in old.items()}
+def _moved(raw: Mapping[str, Any], depths: Mapping[str, str]) -> dict[Key, list[str]]:
+    """The plug points of variants that have no backbone of their own, at the same depth in another.
+
+    depths: as in SAME_DEPTH. Where one has no counterpart, all are given by VGG16's names.
+    """
+    vgg16 = {point: name for points in SAME_DEPTH.values() for name, point in points.items()}
     moved = {}
     for dotted, points in leaves(raw.get("ablate") or {}, "ablate.").items():
         key = tuple(dotted.split(".", maxsplit=4))
         if key[1] != "variants" or key[3:4] != ("set",) or not dotted.endswith(".plug_points"):
             continue
+        if raw["ablate"]["variants"][key[2]].get("backbone"):
+            continue
         names = [vgg16.get(point, point) for point in points]
-        counterparts = all(name in new for name in names) or not new
-        if counterparts and not raw["ablate"]["variants"][key[2]].get("backbone"):
-            moved[key] = [new.get(name, name) for name in names]
+        complete = all(name in depths for name in names)
+        moved[key] = [depths[name] for name in names] if complete else names
     return moved
 
 

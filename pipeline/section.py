@@ -51,12 +51,13 @@ def validated(section: type[S], given: object, where: str, problems: list[str]) 
         return None
 
 
-def unknown(name: str, known: Iterable[str], listed: Iterable[str] = ()) -> str:
-    """The problem with a dotted `name` that is none of `known`; `listed` if nothing is close."""
-    known = list(known)
-    if close := difflib.get_close_matches(name, known, n=1):
-        return f"{name} is unknown; did you mean {close[0]}?"
-    return f"{name} is unknown; allowed: {', '.join(listed or known) or 'nothing'}"
+def unknown(name: str, beside: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """The problem with a dotted `name` that is none of those `beside` it, nor `elsewhere`."""
+    known = {other.rpartition(".")[2]: other for other in beside}
+    close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
+    if meant := [known[last] for last in close] or difflib.get_close_matches(name, elsewhere, n=1):
+        return f"{name} is unknown; did you mean {meant[0]}?"
+    return f"{name} is unknown; allowed: {', '.join(known.values()) or 'nothing'}"
 
 
 def wrong(name: str, value: object, allowed: str) -> str:
@@ -88,7 +89,8 @@ def described(annotation: Any, metadata: Iterable[object] = ()) -> str:
         kind = "a whole number" if annotation is int else "a number"
         return f"{kind}{_range(_limits(metadata))}"
     if annotation is str:
-        return "a text"
+        patterns = [p for limit in _limits(metadata) if (p := getattr(limit, "pattern", None))]
+        return " that matches ".join(["a text", *patterns])
     if isinstance(annotation, type) and issubclass(annotation, Section):
         names = ", ".join(annotation.model_fields)
         return f"a section with {names}" if names else "the empty section {}"

@@ -6,152 +6,206 @@ with runs × thresholds: few thresholds make few runs, so they need no road of t
 Grown from the lowest level upwards with 4-connectivity, the same forest holds the components' holes.
 """
 
-import numba
 import numpy as np
 
-from pipeline.sweep_levels import jit, sort_runs
-
-inlined = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-
-# Columns of a forest, one row per component ever born; edges are half-open.
-LEFT, TOP, RIGHT, BOTTOM, PIXELS, START, SPAN, PARENT = 0, 1, 2, 3, 4, 5, 6, 7
-# Columns of a span: a box, and the first and last step at which it stands.
-FIRST, LAST = 4, 5
-
-
-@inlined
-def find(forest, c):  # type: ignore[no-untyped-def]
-    """Component that c has become part of; each one passed is hung one higher (path halving)."""
-    while forest[c, PARENT] != c:
-        forest[c, PARENT] = forest[forest[c, PARENT], PARENT]
-        c = forest[c, PARENT]
-    return c
-
-
-@inlined
-def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
-    """Make two components one and return it: the one with more pixels lives on."""
-    if a == b:
-        return a
-    if forest[a, PIXELS] < forest[b, PIXELS]:
-        a, b = b, a
-    forest[b, PARENT] = a
-    forest[a, LEFT] = min(forest[a, LEFT], forest[b, LEFT])
-    forest[a, TOP] = min(forest[a, TOP], forest[b, TOP])
-    forest[a, RIGHT] = max(forest[a, RIGHT], forest[b, RIGHT])
-    forest[a, BOTTOM] = max(forest[a, BOTTOM], forest[b, BOTTOM])
-    forest[a, START] = min(forest[a, START], forest[b, START])
-    forest[a, PIXELS] += forest[b, PIXELS]
-    if forest[b, SPAN] >= 0:
-        spans[forest[b, SPAN], LAST] = step - 1
-    return a
+from pipeline.sweep_contours import block_changes, largest_contour, least_area
+from pipeline.sweep_forest import (
+    AREA,
+    BOTTOM,
+    CHANGED,
+    COLUMNS,
+    EULER,
+    FIRST,
+    LAST,
+    LEFT,
+    PARENT,
+    PIXELS,
+    RIGHT,
+    START,
+    TOP,
+    close_span,
+    find,
+    renew_span,
+    switch_on,
+)
+from pipeline.sweep_levels import inlined, jit, sort_runs
 
 
 @jit
-def grow(runs, bucket, falling, reach, label, forest, touched, spans, boxes):  # type: ignore[no-untyped-def]
-    """Grow components over all steps; reach 1: 8-connected, 0: 4-connected."""
+def grow_components(runs, bucket, contours, outline, label, forest, changed, spans, boxes, cells):  # type: ignore[no-untyped-def]
+    """Boxes [T, 4] of the largest 8-connected component at each threshold, the last threshold first.
+
+    The largest has most pixels or, with `contours`, the largest contour area. Where there is room,
+    `spans` is filled (step s is threshold T − 1 − s), and `cells` [T, h, w] with the cells under the
+    largest component's outline or the sides of its box. Returns the number of spans.
+    """
     steps = boxes.shape[0]
     height, width = label.shape[0] - 2, label.shape[1] - 2
+    # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
+    right, bottom = width - contours, height - contours
     label[:] = -1
-    born = 0
-    count = 0
-    best, most = -1, 0
+    born, count, best = 0, 0, -1
+    best_start, best_most = -1, -1
     for step in range(steps):
-        k = steps - step if falling else step
+        k = steps - 1 - step
         n = 0
-        for i in range(bucket[k], bucket[k + 1]):
-            run = runs[i]
-            y = (run >> 42) + 1
-            x0 = ((run >> 21) & 0x1FFFFF) + 1
-            x1 = (run & 0x1FFFFF) + 1
-            root = -1
-            seen = -1
-            for other in (y - 1, y + 1):
-                for x in range(x0 - reach, x1 + reach):
-                    c = label[other, x]
-                    if c != seen and c >= 0:
-                        seen = c
-                        c = find(forest, c)
-                        root = c if root < 0 else join(forest, spans, root, c, step)
-            for x in (x0 - 1, x1):
-                c = label[y, x]
-                if c != seen and c >= 0:
-                    seen = c
-                    c = find(forest, c)
-                    root = c if root < 0 else join(forest, spans, root, c, step)
-            if root < 0:
-                root = born
-                born += 1
-                forest[root, PARENT] = root
-                forest[root, LEFT] = x0 - 1
-                forest[root, TOP] = y - 1
-                forest[root, RIGHT] = x1 - 1
-                forest[root, BOTTOM] = y
-                forest[root, START] = (y - 1) * width + x0 - 1
-                forest[root, PIXELS] = 0
-                forest[root, SPAN] = -1
-                forest[root, 8] = -1
-            else:
-                forest[root, LEFT] = min(forest[root, LEFT], x0 - 1)
-                forest[root, TOP] = min(forest[root, TOP], y - 1)
-                forest[root, RIGHT] = max(forest[root, RIGHT], x1 - 1)
-                forest[root, BOTTOM] = max(forest[root, BOTTOM], y)
-                forest[root, START] = min(forest[root, START], (y - 1) * width + x0 - 1)
-            forest[root, PIXELS] += x1 - x0
-            label[y, x0:x1] = root
-            if forest[root, 8] != step:
-                forest[root, 8] = step
-                touched[n] = root
+        for i in range(bucket[k + 1], bucket[k + 2]):
+            y = (runs[i] >> 42) + 1
+            x0 = ((runs[i] >> 21) & 0x1FFFFF) + 1
+            x1 = (runs[i] & 0x1FFFFF) + 1
+            area, euler = 0, 0
+            if contours:
+                area, euler = block_changes(label, y, x0, x1)
+            c = switch_on(label, forest, spans, born, y, x0, x1, 1, step)
+            born += c == born
+            forest[c, AREA] += area
+            forest[c, EULER] += euler
+            if forest[c, CHANGED] != step:
+                forest[c, CHANGED] = step
+                changed[n] = c
                 n += 1
-        for i in range(n):
-            root = touched[i]
-            if forest[root, PARENT] != root:
-                continue
-            pixels = forest[root, PIXELS]
-            # A largest component that grew is among these and has more pixels than before.
-            if pixels > most or (pixels == most and forest[root, START] < forest[best, START]):
-                best, most = root, pixels
-            if spans.shape[0] > 0:
-                count = renew_span(forest, spans, count, root, 0, step, steps)
+        n = keep_living(forest, changed, n)
+        if spans.shape[0]:
+            for i in range(n):
+                count = renew_span(forest, spans, count, changed[i], 0, right, bottom, step)
+        if best >= 0:
+            best = find(forest, best)
+        if not contours:
+            best = most_pixels(forest, changed, n, best)
+        elif n:
+            # What did not change can overtake the largest only if that kept its area and lost rank.
+            if (
+                best >= 0
+                and forest[best, START] != best_start
+                and least_area(forest, best) <= best_most
+            ):
+                n = born
+                for c in range(born):
+                    changed[c] = c
+                n = keep_living(forest, changed, n)
+            elif best >= 0 and forest[best, CHANGED] != step:
+                changed[n] = best
+                n += 1
+            best, best_most = largest_contour(label, forest, changed, n)
+            best_start = forest[best, START]
         if best < 0:
-            boxes[k - 1, 0] = 0
-            boxes[k - 1, 1] = 0
-            boxes[k - 1, 2] = width
-            boxes[k - 1, 3] = height
+            boxes[k, LEFT] = 0
+            boxes[k, TOP] = 0
+            boxes[k, RIGHT] = 0 if contours else width
+            boxes[k, BOTTOM] = 0 if contours else height
         else:
-            for c in range(4):
-                boxes[k - 1, c] = forest[best, c]
+            boxes[k, LEFT] = forest[best, LEFT]
+            boxes[k, TOP] = forest[best, TOP]
+            boxes[k, RIGHT] = min(forest[best, RIGHT], right)
+            boxes[k, BOTTOM] = min(forest[best, BOTTOM], bottom)
+            if cells.shape[0]:
+                mark_seeds(label, forest, best, outline, cells[k])
+    close_spans(spans, count, steps)
+    return count
+
+
+@jit
+def grow_holes(runs, bucket, steps, label, forest, changed, spans):  # type: ignore[no-untyped-def]
+    """Spans of the holes' contours: what is off, 4-connected and apart from the map's edge, grown by one.
+
+    Step s is threshold s. Returns the number of spans.
+    """
+    height, width = label.shape[0] - 2, label.shape[1] - 2
+    label[:] = -1
+    born, count = 0, 0
+    for step in range(steps):
+        n = 0
+        for i in range(bucket[step], bucket[step + 1]):
+            y = (runs[i] >> 42) + 1
+            x0 = ((runs[i] >> 21) & 0x1FFFFF) + 1
+            x1 = (runs[i] & 0x1FFFFF) + 1
+            c = switch_on(label, forest, spans, born, y, x0, x1, 0, step)
+            born += c == born
+            if forest[c, CHANGED] != step:
+                forest[c, CHANGED] = step
+                changed[n] = c
+                n += 1
+        for i in range(keep_living(forest, changed, n)):
+            c = changed[i]
+            if (
+                forest[c, LEFT] > 0
+                and forest[c, TOP] > 0
+                and forest[c, RIGHT] < width
+                and forest[c, BOTTOM] < height
+            ):
+                count = renew_span(forest, spans, count, c, 1, width - 1, height - 1, step)
+            else:
+                close_span(forest, spans, c, step)
+    close_spans(spans, count, steps)
     return count
 
 
 @inlined
-def renew_span(forest, spans, count, root, margin, step, steps):  # type: ignore[no-untyped-def]
-    """Close the component's open span and open one for its new box, if the box changed."""
-    left, top = forest[root, LEFT] - margin, forest[root, TOP] - margin
-    right, bottom = forest[root, RIGHT] + margin, forest[root, BOTTOM] + margin
-    span = forest[root, SPAN]
-    if span >= 0:
+def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
+    """Move to the front those of components[:n] that were not joined to another; return how many."""
+    living = 0
+    for i in range(n):
+        if forest[components[i], PARENT] == components[i]:
+            components[living] = components[i]
+            living += 1
+    return living
+
+
+@jit
+def close_spans(spans, count, steps):  # type: ignore[no-untyped-def]
+    """What still stands stands to the end."""
+    for i in range(count):
+        if spans[i, LAST] < 0:
+            spans[i, LAST] = steps - 1
+
+
+@inlined
+def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
+    """Component with most pixels, of equals the one whose first pixel comes first.
+
+    It is the `best` so far (−1: none) or one of those that grew.
+    """
+    for i in range(n):
+        c = among[i]
         if (
-            spans[span, LEFT] == left
-            and spans[span, TOP] == top
-            and spans[span, RIGHT] == right
-            and spans[span, BOTTOM] == bottom
+            best < 0
+            or forest[c, PIXELS] > forest[best, PIXELS]
+            or (
+                forest[c, PIXELS] == forest[best, PIXELS] and forest[c, START] < forest[best, START]
+            )
         ):
-            return count
-        spans[span, LAST] = step - 1
-    spans[count, LEFT] = left
-    spans[count, TOP] = top
-    spans[count, RIGHT] = right
-    spans[count, BOTTOM] = bottom
-    spans[count, FIRST] = step
-    spans[count, LAST] = steps - 1
-    forest[root, SPAN] = count
-    return count + 1
+            best = c
+    return best
+
+
+@jit
+def mark_seeds(label, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+    """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
+
+    The outline is every pixel with a 4-neighbour that is off or outside the map.
+    """
+    height, width = label.shape[0] - 2, label.shape[1] - 2
+    left, right = forest[best, LEFT], forest[best, RIGHT]
+    top, bottom = forest[best, TOP], forest[best, BOTTOM]
+    for y in range(top, bottom):
+        whole_row = outline or y == top or y == bottom - 1
+        for x in range(left, right, 1 if whole_row else max(1, right - 1 - left)):
+            c = label[y + 1, x + 1]
+            if c < 0 or find(forest, c) != best:
+                continue
+            if outline and (
+                label[y, x + 1] >= 0
+                and label[y + 2, x + 1] >= 0
+                and label[y + 1, x] >= 0
+                and label[y + 1, x + 2] >= 0
+            ):
+                continue
+            cells[y * cells.shape[0] // height, x * cells.shape[1] // width] = True
 
 
 @inlined
 def best_iou(box, truth, pad):  # type: ignore[no-untyped-def]
-    """Best IoU of one box with boxes [n, 4]; pad 1 counts inclusive corners, 0 edges."""
+    """Best IoU of one box with boxes [n, 4]; pad 1 for inclusive corners, 0 for half-open edges."""
     best = 0.0
     area = (box[2] - box[0] + pad) * (box[3] - box[1] + pad)
     for j in range(truth.shape[0]):
@@ -165,56 +219,90 @@ def best_iou(box, truth, pad):  # type: ignore[no-untyped-def]
 
 
 @jit
-def raise_spans(spans, truth, pad, table):  # type: ignore[no-untyped-def]
-    """Maximum over the spans' IoU at each step, into table[0]; table is [rungs, steps].
+def raise_to(spans, falling, truth, pad, table):  # type: ignore[no-untyped-def]
+    """Raise table [rungs, T] to the spans' IoU over the thresholds at which they stand.
 
-    Each span is covered by two overlapping stretches of 2ᵖ steps, noted at table[p]; then each
-    table[p] is handed down to its halves: a sparse table run backwards, O(1) per span.
+    table[p, k] stands for 2ᵖ thresholds from k on: two overlapping stretches cover any span.
     """
-    table[:] = 0.0
+    thresholds = table.shape[1]
     for i in range(spans.shape[0]):
-        value = best_iou(spans[i], truth, pad)
         first, last = spans[i, FIRST], spans[i, LAST]
+        if falling:
+            first, last = thresholds - 1 - last, thresholds - 1 - first
         p = 0
         while 2 << p <= last - first + 1:
             p += 1
-        table[p, first] = max(table[p, first], value)
         second = last + 1 - (1 << p)
+        value = best_iou(spans[i], truth, pad)
+        table[p, first] = max(table[p, first], value)
         table[p, second] = max(table[p, second], value)
-    for p in range(table.shape[0] - 1, 0, -1):
-        half = 1 << (p - 1)
-        for s in range(table.shape[1] - 2 * half + 1):
-            value = table[p, s]
-            table[p - 1, s] = max(table[p - 1, s], value)
-            table[p - 1, s + half] = max(table[p - 1, s + half], value)
 
 
 @jit
-def curves(levels, falls, truth, offsets, boxes, largest, every):  # type: ignore[no-untyped-def]
-    """Classic protocol for level maps [B, H, W]: boxes [B, T, 4], and IoU [B, T] where asked for."""
-    images, height, width = levels.shape
+def settle(table):  # type: ignore[no-untyped-def]
+    """Hand each rung of the table down to its halves: table[0] is then the maximum per threshold."""
+    for p in range(table.shape[0] - 1, 0, -1):
+        half = 1 << (p - 1)
+        for k in range(table.shape[1] - 2 * half + 1):
+            table[p - 1, k] = max(table[p - 1, k], table[p, k])
+            table[p - 1, k + half] = max(table[p - 1, k + half], table[p, k])
+
+
+@jit
+def workspace(height, width, thresholds):  # type: ignore[no-untyped-def]
+    """Room that every map of a batch uses again."""
     pixels = height * width
+    return (
+        np.empty((pixels, 2), np.int64),
+        np.empty(pixels, np.int64),
+        np.empty(thresholds + 3, np.int32),
+        np.empty((height + 2, width + 2), np.int32),
+        np.empty((pixels, COLUMNS), np.int32),
+        np.empty(pixels + 1, np.int32),
+    )
+
+
+@jit
+def curves(levels, contours, truth, offsets, boxes, largest, every):  # type: ignore[no-untyped-def]
+    """Largest boxes [B, T, 4] of level maps [B, H, W] and, where there is room, best IoU [B, T]."""
+    images, height, width = levels.shape
     thresholds = boxes.shape[1]
-    runs = np.empty(pixels, np.int64)
-    found = np.empty((pixels, 2), np.int64)
-    bucket = np.empty(thresholds + 3, np.int32)
-    label = np.empty((height + 2, width + 2), np.int32)
-    forest = np.empty((pixels, 10), np.int32)
-    touched = np.empty(pixels, np.int32)
-    spans = np.empty((pixels if every.shape[0] else 0, 6), np.int32)
+    found, runs, bucket, label, forest, changed = workspace(height, width, thresholds)
+    scored = every.shape[0] > 0
+    spans = np.empty((height * width if scored else 0, 6), np.int32)
+    none = np.empty((0, 0, 0), np.bool_)
     rungs = 1
     while 1 << rungs <= thresholds:
         rungs += 1
     table = np.empty((rungs, thresholds))
+    pad = 1 if contours else 0
     for i in range(images):
         sort_runs(levels[i], found, runs, bucket)
-        count = grow(runs, bucket, True, 1, label, forest, touched, spans, boxes[i])
-        if falls[i]:
-            boxes[i] = boxes[i, ::-1].copy()
-        if every.shape[0]:
+        n = grow_components(
+            runs, bucket, contours, False, label, forest, changed, spans, boxes[i], none
+        )
+        if scored:
             mine = truth[offsets[i] : offsets[i + 1]]
-            raise_spans(spans[:count], mine, 0, table)
+            table[:] = 0.0
+            raise_to(spans[:n], True, mine, pad, table)
+            if contours:
+                n = grow_holes(runs, bucket, thresholds, label, forest, changed, spans)
+                raise_to(spans[:n], False, mine, pad, table)
+            settle(table)
             for k in range(thresholds):
-                largest[i, k] = best_iou(boxes[i, k], mine, 0)
-                step = k if falls[i] else thresholds - 1 - k
-                every[i, k] = max(table[0, step], largest[i, k])
+                largest[i, k] = best_iou(boxes[i, k], mine, pad)
+                every[i, k] = max(table[0, k], largest[i, k])
+
+
+@jit
+def seeds(levels, outline, boxes, cells):  # type: ignore[no-untyped-def]
+    """Largest boxes [B, T, 4] of level maps [B, H, W] and the cells [B, T, h, w] that hold them."""
+    images, height, width = levels.shape
+    found, runs, bucket, label, forest, changed = workspace(height, width, boxes.shape[1])
+    spans = np.empty((0, 6), np.int32)
+    cells[:] = False
+    for i in range(images):
+        sort_runs(levels[i], found, runs, bucket)
+        grow_components(
+            runs, bucket, False, outline, label, forest, changed, spans, boxes[i], cells[i]
+        )

@@ -4,10 +4,60 @@ The level of a pixel is the number of thresholds it passes. A *flat run* is a ma
 row with one level; runs are numbered in raster order.
 """
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numba
 import numpy as np
 
-jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile on first call without holding the GIL, and keep the result on disk.
+
+    Numba's cache looks at the one file a function stands in; the functions of a sweep call each
+    other over several, so their cache is named after the text of all.
+    """
+    here = Path(__file__).parent
+    text = b"".join(path.read_bytes() for path in sorted(here.glob("sweep*.py")))
+    cache = here / "__pycache__" / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache)
+        try:
+            return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate
+
+
+jit = _compiled()
+# For what is called once per run: handing arrays to a compiled function costs more than its work.
+inlined = _compiled(inline="always")
+
+
+@inlined
+def level_of(value, limits, scale):  # type: ignore[no-untyped-def]
+    """How many of the rising limits (the last one infinite) are ≤ value.
+
+    The guess is right or one off where limits are evenly spaced; it is mended for any.
+    """
+    n = limits.size - 1
+    k = int(min(max((value - limits[0]) * scale + 1.0, 0.0), np.float64(n)))
+    while value >= limits[k]:
+        k += 1
+    while k > 0 and value < limits[k - 1]:
+        k -= 1
+    return k
+
+
+@inlined
+def limits_per_unit(limits):  # type: ignore[no-untyped-def]
+    """Density of the rising limits, without the infinite last one; 0 if they are all equal."""
+    spread = limits[-2] - limits[0]
+    return (limits.size - 2) / spread if spread > 0 else 0.0
 
 
 @jit
@@ -18,28 +68,33 @@ def float_levels(maps, thresholds, levels, falls):  # type: ignore[no-untyped-de
     count the thresholds from the last one.
     """
     n = thresholds.shape[1]
-    limits = np.empty(n + 1)
-    limits[n] = np.inf
+    limits = np.full(n + 1, np.inf)
     for i in range(maps.shape[0]):
         values = maps[i]
-        top = values.max()
+        top = np.float64(values.max())
         falls[i] = top < 0
         taus = thresholds[i % thresholds.shape[0]]
         for k in range(n):
-            limits[k] = (taus[n - 1 - k] if falls[i] else taus[k]) * np.float64(top)
-        low = limits[0]
-        spread = limits[n - 1] - low
-        scale = (n - 1) / spread if spread > 0 else 0.0
+            limits[k] = top * taus[n - 1 - k if falls[i] else k]
+        scale = limits_per_unit(limits)
         for y in range(values.shape[0]):
             for x in range(values.shape[1]):
-                value = np.float64(values[y, x])
-                # Right or one off for evenly spaced thresholds; mended for all.
-                k = int(min(max((value - low) * scale + 1.0, 0.0), np.float64(n)))
-                while value >= limits[k]:
-                    k += 1
-                while k > 0 and value < limits[k - 1]:
-                    k -= 1
-                levels[i, y, x] = k
+                levels[i, y, x] = level_of(np.float64(values[y, x]), limits, scale)
+
+
+@jit
+def count_levels(maps, masks, limits, counts):  # type: ignore[no-untyped-def]
+    """Add to counts [B, 2, T + 1] the pixels of each level of maps [B, H, W], off and on the object.
+
+    masks: 0 off, 1 on, anything else left out; limits [T + 1] rising, the last one infinite.
+    """
+    scale = limits_per_unit(limits)
+    for i in range(maps.shape[0]):
+        for y in range(maps.shape[1]):
+            for x in range(maps.shape[2]):
+                if masks[i, y, x] <= 1:
+                    k = level_of(np.float64(maps[i, y, x]), limits, scale)
+                    counts[i, masks[i, y, x], k] += 1
 
 
 @jit

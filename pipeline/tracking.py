@@ -9,7 +9,6 @@ not answer is waited for once, for about five seconds, told of once, and tried o
 `python -m stages.track sync` delivers the rest. No method of a run raises.
 """
 
-import csv
 import functools
 import hashlib
 import json
@@ -24,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, Concatenate, ParamSpec
 
 from pipeline import provenance, serving, store
+from pipeline.figures import curve, figures, read_csv
 from pipeline.journal import Journal, find_root, now
 from pipeline.mirror import EVALUATION, MODEL, Mirror
 from pipeline.system_metrics import Sampler
@@ -112,18 +112,21 @@ class Run:
         description: str | None = None,
         experiment: str | None = None,
         reopen: bool = False,
+        origin: Mapping[str, str] | None = None,
     ) -> "Run":
         """A training's run, named by its fingerprint `key`.
 
         The same key again continues the run if that has not finished (a resumed training), else
         begins another. reopen: continue a finished one as well (its training is not repeated);
-        points it has already are not logged twice.
+        points it has already are not logged twice. origin: where the run comes from, if that is not
+        this process; then this machine is not watched either.
         """
-        origin = provenance.tags()
-        shown = provenance.mlflow_tags(origin, description)
-        tags = {**origin, **shown, "training.key": key, **tags}
+        here = provenance.tags() if origin is None else dict(origin)
+        shown = provenance.mlflow_tags(here, description)
+        tags = {**here, **shown, "training.key": key, **tags}
         opening = {"name": name, "params": params, "tags": tags, "match": None}
-        return cls(key, opening, experiment=experiment, reopen=reopen, is_sampled=True)
+        is_sampled = origin is None
+        return cls(key, opening, experiment=experiment, reopen=reopen, is_sampled=is_sampled)
 
     @classmethod
     def find_or_open(
@@ -135,6 +138,7 @@ class Run:
         params: Mapping[str, object],
         tags: Mapping[str, str],
         experiment: str | None = None,
+        origin: Mapping[str, str] | None = None,
     ) -> "Run":
         """An evaluation's run: that of the training which tagged itself `model.sha256`, or a new one.
 
@@ -144,9 +148,9 @@ class Run:
         times stay as they are; how the evaluation ended is the tag `evaluation.status`.
         """
         match = {MODEL: model_sha256, EVALUATION: evaluation_sha256}
-        origin = {f"evaluation.{name}": value for name, value in provenance.tags().items()}
+        here = provenance.tags() if origin is None else origin
         key = hashlib.sha256("".join(match.values()).encode()).hexdigest()[:32]
-        tags = {**origin, **match, **tags}
+        tags = {**{f"evaluation.{what}": value for what, value in here.items()}, **match, **tags}
         opening = {"name": name, "params": params, "tags": tags, "match": match}
         return cls(f"evaluation-{key}", opening, experiment=experiment)
 
@@ -206,19 +210,11 @@ class Run:
 
     @_never_raises
     def evaluation(self, folder: Path) -> None:
-        """Log what an evaluation wrote into `folder`: figures `loc/…`, threshold curve, tables, pictures.
-
-        The step of `curve/…` is the threshold in hundredths of the heatmap's range.
-        """
+        """Log what an evaluation wrote into `folder`: figures, threshold curve, tables, pictures."""
         localization = folder / "localization.json"
-        values = json.loads(localization.read_text(encoding="utf-8"))
-        figures = {f"loc/{name}": values[name] for name in values["intervals"]}
-        for name, (low, high) in values["intervals"].items():
-            figures |= {f"loc/{name}_low": low, f"loc/{name}_high": high}
-        self._note(figures, 0)
-        for row in read_csv(folder / "threshold_curve.csv"):
-            step = round(100 * row.pop("threshold"))
-            self._note({f"curve/{name}": value for name, value in row.items()}, step)
+        self._note(figures(json.loads(localization.read_text(encoding="utf-8"))), 0)
+        for step, values in curve(folder / "threshold_curve.csv"):
+            self._note(values, step)
         self.table(read_csv(folder / "per_class.csv"), "localization/per_class.json")
         for name in ("localization.json", "per_image.csv", "per_class.csv", "threshold_curve.csv"):
             self.artifact(folder / name, "localization")
@@ -310,26 +306,11 @@ class Run:
             print(f"tracking: {message}", file=sys.stderr, flush=True)
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file: numbers as numbers, empty cells as None."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(text: str) -> float | int | str | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text or None
-
-
 def _name(key: str) -> str:
     """MLflow's names allow letters, digits and `_-. :/` only."""
     return re.sub(r"[^\w\-. :/]", "_", key)
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    """Params or tags as MLflow stores them; what is empty is left out of tags by who calls."""
+    """Params or tags as MLflow stores them."""
     return {_name(key): str(value)[:6000] for key, value in values.items()}

@@ -21,8 +21,8 @@ _Loader.add_implicit_resolver(
 
 def parse(text: str, name: str) -> Any:
     """The plain value that the YAML `text` of the file `name` holds."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if problems := [f"{name}: {problem}" for problem in _key_problems(node, "")]:
             raise UserError(problems)
@@ -32,10 +32,9 @@ def parse(text: str, name: str) -> Any:
         where = f"line {mark.line + 1}: " if mark else ""
         what = " ".join(str(part) for part in (error.problem, error.context) if part)
         raise UserError(f"{name}: {where}this is no YAML: {what}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{name}: this is no YAML: {' '.join(str(error).split())}") from None
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise UserError(f"{name}: line {line}: this is no YAML: {error.reason}") from None
 
 
 def _key_problems(node: yaml.Node | None, where: str) -> Iterator[str]:

@@ -8,13 +8,22 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline import evaluation, methods, packed, params, pictures, results, tracking, transforms
-from pipeline.checkpoints import digest, digest_file
+from pipeline import (
+    evaluation,
+    model_folder,
+    packed,
+    params,
+    pictures,
+    results,
+    tracking,
+    transforms,
+)
+from pipeline.checkpoints import digest
 from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
 from pipeline.methods.cam import Method
-from pipeline.outputs import read_json, whole_directory, write_csv, write_json
+from pipeline.outputs import whole_directory, write_csv, write_json
 from pipeline.params import Params
 from stages import entry
 from stages.layout import METRICS, MODELS, PREPARED, run_name
@@ -29,11 +38,11 @@ CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in 
 
 def main() -> None:
     settings = params.load()
-    model = load_model(settings)
+    device = pick_device(settings.train.device)
+    trained = model_folder.load(MODELS, device, settings.method_params)
     meta = packed.read_meta(PREPARED)
-    sha256 = digest_file(MODELS / "weights.safetensors")
     with tracking.Run.find_or_open(
-        model_sha256=sha256,
+        model_sha256=trained.sha256,
         evaluation_sha256=digest(
             [settings.box.model_dump_json().encode(), settings.evaluate.model_dump_json().encode()]
         ),
@@ -41,37 +50,10 @@ def main() -> None:
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
     ) as run:
-        figures, test = evaluate(model, settings, METRICS, sha256, run_name(settings))
-        draw(model, test, settings, METRICS / "pictures")
-        run.metrics({f"loc/{name}": figures[name] for name in figures["intervals"]}, step=0)
-        for name in ("localization.json", "per_image.csv", "per_class.csv", "threshold_curve.csv"):
-            run.artifact(METRICS / name, "localization")
-        for picture in sorted((METRICS / "pictures").glob("*.png")):
-            run.artifact(picture, "pictures")
+        _, test = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
+        draw(trained.method, test, settings, METRICS / "pictures")
+        run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
-
-
-def load_model(settings: Params) -> Method:
-    """The model that `train` left, in evaluation mode on its device."""
-    from safetensors.torch import load_file
-
-    described = read_json(MODELS / "model.json")
-    model = methods.build(
-        settings.method,
-        settings.backbone,
-        "none",
-        len(described["class_names"]),
-        settings.method_params,
-    )
-    try:
-        model.load_state_dict(load_file(MODELS / "weights.safetensors"))
-    except RuntimeError as error:
-        raise UserError(
-            f"{MODELS} holds a {described['method']} on {described['backbone']}, not the "
-            f"{settings.method} on {settings.backbone} of params.yaml; run `dvc repro train`"
-        ) from error
-    model.to(pick_device(settings.train.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval()
 
 
 def evaluate(

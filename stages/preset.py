@@ -66,7 +66,8 @@ def apply(name: str, own: Mapping[str, Any], path: Path = params.FILE) -> str:
     params.load_all(path, after)
     write_text(path, after)
     changes = difference(before, yamlfile.parse(after, str(path)))
-    return "\n".join([f"{path}: {name}, {len(changes)} values changed", *changes])
+    count = f"{len(changes)} value{'' if len(changes) == 1 else 's'} changed"
+    return "\n".join([f"{path}: {name}, {count}", *changes])
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

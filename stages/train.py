@@ -5,13 +5,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline import methods, packed, params, tracking, training
+from pipeline import methods, model_folder, packed, params, tracking, training
 from pipeline.checkpoints import Checkpoint, digest_file, fingerprint
 from pipeline.devices import pick_device
 from pipeline.methods.cam import Method
 from pipeline.outputs import write_csv, write_json
 from pipeline.params import Params
-from pipeline.predictor import save_model
 from stages import entry
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
@@ -27,7 +26,7 @@ def main() -> None:
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
     ) as run:
         model, history = trained(settings, Checkpoint.of(name), run)
-        save_model(MODELS, model, settings, meta.class_names)
+        model_folder.save(MODELS, model, settings, meta.class_names)
         write_history(METRICS, history)
         run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
         run.artifact(METRICS / "epochs.csv", "training")

@@ -4,9 +4,10 @@ Each has `class Params(Section)`, its section of params.yaml; `download(params, 
 fills the folder data/raw; and `read(params, raw)`, which gives a `Dataset`.
 """
 
+import hashlib
 import importlib
-import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +31,7 @@ class Entry:
     id: str
     label: int
     split: SplitName
-    boxes: np.ndarray = NO_BOXES
+    boxes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,32 @@ class Report:
     progress: Callable[[int, int, str], None] = lambda done, total, unit: None
 
 
-def names() -> list[str]:
-    """The datasets there are: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
 def module(name: str) -> ModuleType:
     """The dataset's file, imported."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def project_path(text: str) -> Path:
+    """A path of params.yaml: absolute, from `~`, or relative to the project.
+
+    The project is DVC_ROOT where DVC runs a stage, since experiments run in a temporary copy.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")) / Path(text).expanduser()
+
+
+def draw(ids: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """A random share of `ids` that depends on nothing but these ids, the fraction and the seed.
+
+    At least one is drawn and one is left, unless there is only one or the fraction is 0.
+    """
+    shuffled = sorted(ids, key=lambda id: hashlib.sha256(f"{seed}:{id}".encode()).digest())
+    count = max(1, round(fraction * len(shuffled))) if fraction else 0
+    return set(shuffled[: min(count, len(shuffled) - 1)])
+
+
+def by_class(index: Iterable[Entry]) -> dict[int, list[Entry]]:
+    """The entries of each label."""
+    groups: dict[int, list[Entry]] = {}
+    for entry in index:
+        groups.setdefault(entry.label, []).append(entry)
+    return groups

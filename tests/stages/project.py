@@ -36,7 +36,9 @@ class Project:
 
     folder: Path
 
-    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command; its output, both streams together, is in `stdout`."""
         done = subprocess.run(
             command,
@@ -51,7 +53,9 @@ class Project:
         return done
 
     def environment(self) -> dict[str, str]:
-        outer = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "GIT_"))}
+        outer = {
+            k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "GIT_"))
+        }
         return outer | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "SHELL": "/bin/bash",

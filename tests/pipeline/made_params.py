@@ -1,0 +1,120 @@
+"""A params.yaml with made-up datasets, methods and backbones, for tests of what is said about it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Literal
+
+import pytest
+import yaml
+from pydantic import Field
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.params import Section
+
+TEXT = """
+dataset: made
+method: hide
+backbone: small
+weights: none
+seed: 0
+datasets:
+  made: {classes: 8}
+  other: {folder: a, boxes: null}
+prepare: {short_side: 128, jpeg_quality: 95, val_fraction: 0.1, val_seed: 0, skip_unreadable: false}
+input: {resize: 144, crop: 128, test: squash}
+train:
+  epochs: 14
+  batch_size: 32
+  learning_rate: 0.02
+  head_multiplier: 1
+  momentum: 0.9
+  weight_decay: 0.0005
+  schedule: cosine
+  step_epochs: 15
+  warmup_epochs: 1
+  loss: cross_entropy
+  batchnorm: train
+  precision: auto
+  device: auto
+  workers: 2
+  cache_mib: 2048
+box:
+  selection: auto
+  threshold: 0.2
+  two_stage: {step: 0.05, min_seeds: 4, seeds: sides, center: true}
+  protocol: classic
+evaluate: {batch_size: 64, thresholds: 100, bootstrap: 1000, pictures: 8}
+methods:
+  plain: {}
+  hide: {plug_points: [pool4, last], threshold: 0.8, how: hard}
+ablate:
+  always: true
+  all: false
+  variants:
+    methods-plain: {when: always, method: plain}
+    hide-late: {when: always, method: hide, set: {methods.hide.plug_points: [last]}}
+    hide-soft: {when: all, method: hide, backbone: big, set: {methods.hide.how: soft, train.epochs: 3}}
+"""
+
+
+class Made(Section):
+    classes: Annotated[int, Field(ge=2)]
+
+
+class Other(Section):
+    folder: str
+    boxes: Annotated[str, Field(pattern="csv$")] | None
+
+
+class Hide(Section):
+    plug_points: tuple[str, ...]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    how: Literal["hard", "soft"]
+
+
+SECTIONS: dict[str, dict[str, type[Section]]] = {
+    "datasets": {"made": Made, "other": Other},
+    "methods": {"hide": Hide, "plain": type("Plain", (Section,), {})},
+}
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a params.yaml whose datasets, methods and backbones are made up."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(TEXT)
+    monkeypatch.setattr(params, "names", lambda kind: sorted(SECTIONS[kind]))
+    backbones = ModuleType("backbones")
+    backbones.PLUG_POINTS = {"small": ("pool3", "pool4", "last"), "big": ("pool4", "last")}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pipeline.backbones", backbones)
+    for kind, sections in SECTIONS.items():
+        for name, section in sections.items():
+            module = ModuleType(name)
+            module.Params = section  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, f"pipeline.{kind}.{name}", module)
+
+
+def write(changes: Mapping[str, object]) -> None:
+    """params.yaml with other values at dotted keys; `...` takes the key out."""
+    values = yaml.safe_load(TEXT)
+    for key, value in changes.items():
+        section = values
+        *parents, last = key.split("/") if "/" in key else key.split(".")
+        for parent in parents:
+            section = section[parent]
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def told(read: Callable[[], object]) -> list[str]:
+    """The problems that `read` raises, without the file's name before each."""
+    with pytest.raises(UserError) as error:
+        read()
+    assert all(problem.startswith("params.yaml: ") for problem in error.value.problems)
+    return [problem.removeprefix("params.yaml: ") for problem in error.value.problems]

@@ -1,0 +1,270 @@
+"""AHD: expected pixels and the areas around them, by hand and against loops."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pipeline import hiding
+from pipeline.methods import ahd
+from tests.pipeline.methods.builders import build, like, params
+
+NO_PARTS: dict[str, Any] = {"attention_mask": False, "spatial_top": 0, "channel_top": 0}
+
+
+def images() -> Tensor:
+    return torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(5))
+
+
+def features(count: int = 12, channels: int = 6, size: tuple[int, int] = (7, 10)) -> Tensor:
+    """Sparse non-negative maps, as behind a ReLU, with some high peaks."""
+    generator = torch.Generator().manual_seed(7)
+    return 8 * torch.rand(count, channels, *size, generator=generator) ** 6
+
+
+# --- loops ------------------------------------------------------------------------------------
+
+
+def loop_softmax(
+    a: np.ndarray, temperature: float, left_out: set[tuple[int, int]]
+) -> dict[tuple[int, int], float]:
+    """Eq. 13 of one map [H, W], as pixel → probability."""
+    pixels = {
+        (i, j): math.exp(a[i, j] / temperature)
+        for i in range(a.shape[0])
+        for j in range(a.shape[1])
+        if (i, j) not in left_out
+    }
+    total = sum(pixels.values())
+    return {pixel: value / total for pixel, value in pixels.items()}
+
+
+def loop_region(turns: list[np.ndarray], side: int, temperature: float) -> np.ndarray:
+    """The union of squares around the expected pixel of each map in turn, bool [H, W]."""
+    height, width = turns[0].shape
+    hidden: set[tuple[int, int]] = set()
+    for a in turns:
+        s = loop_softmax(a, temperature, hidden)
+        row = round(sum(p * i for (i, j), p in s.items()))
+        column = round(sum(p * j for (i, j), p in s.items()))
+        for i in range(row - side // 2, row + side // 2 + 1):
+            for j in range(column - side // 2, column + side // 2 + 1):
+                if 0 <= i < height and 0 <= j < width:
+                    hidden.add((i, j))
+    region = np.zeros((height, width), dtype=bool)
+    for pixel in hidden:
+        region[pixel] = True
+    return region
+
+
+def loop_dual_mask(F: np.ndarray, p: Any) -> np.ndarray:
+    """§4.2 of one image's features [C, H, W]: the kept pixels."""
+    attention = F.mean(0)
+    hidden = np.zeros(attention.shape, dtype=bool)
+    if p.attention_mask:
+        hidden |= attention >= p.hide_threshold * attention.max()
+    if p.spatial_top:
+        hidden |= loop_region([attention] * p.spatial_top, p.block_size, p.temperature)
+    if p.channel_top:
+        weights = []
+        for a in F:
+            s = loop_softmax(a, p.temperature, set())
+            weights.append(sum(a[pixel] * probability for pixel, probability in s.items()))
+        top = np.argsort(weights)[::-1][: p.channel_top]
+        hidden |= loop_region([F[c] for c in top], p.block_size, p.temperature)
+    return ~hidden
+
+
+# --- Eq. 13, 14 -------------------------------------------------------------------------------
+
+
+def test_spatial_softmax_by_hand() -> None:
+    maps = torch.tensor([[[[0.0, math.log(2.0), 0.0]], [[1.0, 1.0, 1.0]]]])  # [1, 2, 1, 3]
+    one = ahd.spatial_softmax(maps, 1.0)
+    assert torch.allclose(one, torch.tensor([[[[0.25, 0.5, 0.25]], [[1 / 3] * 3]]]))
+    half = ahd.spatial_softmax(maps, 0.5)  # twice the logits: weights 1, 4, 1
+    assert torch.allclose(half[0, 0], torch.tensor([[1 / 6, 4 / 6, 1 / 6]]))
+
+
+def test_spatial_softmax_leaves_out_hidden_pixels() -> None:
+    maps = torch.tensor([[[[0.0, math.log(3.0), 50.0]]]])
+    hidden = torch.tensor([[[[False, False, True]]]])
+    left = ahd.spatial_softmax(maps, 1.0, hidden)
+    assert torch.allclose(left, torch.tensor([[[[0.25, 0.75, 0.0]]]]))
+    sharper = ahd.spatial_softmax(maps, 0.5, hidden)
+    assert torch.allclose(sharper, torch.tensor([[[[0.1, 0.9, 0.0]]]]))
+
+
+def test_channel_weights_by_hand() -> None:
+    maps = torch.tensor([[[[0.0, math.log(2.0), 0.0]], [[1.0, 1.0, 1.0]]]])
+    weights = ahd.channel_weights(maps, 1.0)
+    assert torch.allclose(weights, torch.tensor([[0.5 * math.log(2.0), 1.0]]))
+
+
+def test_eq_14_as_printed_tells_no_channel_from_another() -> None:
+    """Why the file departs from it: the mean of a distribution over w·h pixels is 1/(w·h)."""
+    printed = ahd.spatial_softmax(features(), 1.0).mean((2, 3))
+    assert torch.allclose(printed, torch.full_like(printed, 1 / 70))
+    assert ahd.channel_weights(features(), 1.0).std(1).min() > 0.05
+
+
+# --- expected pixels and areas ----------------------------------------------------------------
+
+
+def test_expected_pixel_by_hand() -> None:
+    distribution = torch.zeros(1, 2, 3, 5)
+    distribution[0, 0, 2, 4] = 1.0
+    distribution[0, 1, 0, 0], distribution[0, 1, 2, 3] = 0.4, 0.6  # expected: row 1.2, column 1.8
+    row, column = ahd.expected_pixel(distribution)
+    assert (row.tolist(), column.tolist()) == ([[2.0, 1.0]], [[4.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "side", "expected"),
+    [
+        (1, 2, 1, [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]),
+        (1, 2, 3, [[0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0]]),
+        (0, 4, 3, [[0, 0, 0, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]),
+        (2, 0, 5, [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]),
+    ],
+)
+def test_area_is_a_square_clipped_at_the_border(
+    row: int, column: int, side: int, expected: list[list[int]]
+) -> None:
+    hidden = ahd.area(torch.tensor([[float(row)]]), torch.tensor([[float(column)]]), (3, 5), side)
+    assert hidden[0, 0].int().tolist() == expected
+
+
+def test_a_second_point_is_sought_where_the_first_has_not_hidden() -> None:
+    attention = torch.zeros(1, 1, 3, 9)
+    attention[0, 0, 1, 1], attention[0, 0, 1, 7] = 60.0, 50.0
+    once = ahd.expected_region(attention, 3, 1.0)
+    twice = ahd.expected_region(attention.expand(-1, 2, -1, -1), 3, 1.0)
+    assert once[0, 0].int().tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0]] * 3
+    assert twice[0, 0].int().tolist() == [[1, 1, 1, 0, 0, 0, 1, 1, 1]] * 3
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+def test_hiding_everything_early_is_no_accident(temperature: float) -> None:
+    region = ahd.expected_region(features()[:, :4], 31, temperature)
+    assert region.all()
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_expected_region_agrees_with_a_loop(side: int, count: int, temperature: float) -> None:
+    maps = features()[:, :count]
+    region = ahd.expected_region(maps, side, temperature)
+    for image in range(len(maps)):
+        expected = loop_region(list(maps[image].double().numpy()), side, temperature)
+        assert np.array_equal(region[image, 0].numpy(), expected)
+
+
+# --- the mask ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"attention_mask": False, "spatial_top": 0},
+        {"attention_mask": False, "channel_top": 0, "temperature": 0.2},
+        {"spatial_top": 0, "channel_top": 0},
+        {"spatial_top": 2, "channel_top": 2, "block_size": 5},
+        {"attention_mask": False, "spatial_top": 0, "channel_top": 3, "block_size": 1},
+        NO_PARTS,
+    ],
+)
+def test_dual_mask_agrees_with_a_loop(parts: dict[str, Any]) -> None:
+    p = params("ahd", **parts)
+    F = features()
+    mask = ahd.dual_mask(F, hiding.attention_map(F), p)
+    for image in range(len(F)):
+        assert np.array_equal(mask[image, 0].numpy(), loop_dual_mask(F[image].double().numpy(), p))
+
+
+def test_every_part_hides_more() -> None:
+    """Table 8 adds one part after another."""
+    F = features()
+    attention = hiding.attention_map(F)
+    kept = torch.ones_like(attention, dtype=torch.bool)
+    tables: list[dict[str, Any]] = [
+        {"spatial_top": 0, "channel_top": 0},
+        {"channel_top": 0},
+        {},
+        {"spatial_top": 2},
+        {"spatial_top": 2, "channel_top": 2},
+    ]
+    for parts in tables:
+        p = params("ahd", **parts)
+        mask = ahd.dual_mask(F, attention, p)
+        assert not (mask & ~kept).any() and mask.sum() < kept.sum()
+        kept = mask
+
+
+def test_more_top_channels_than_channels_are_all() -> None:
+    F = features(channels=2)
+    few, many = (params("ahd", channel_top=n, spatial_top=0) for n in (2, 9))
+    attention = hiding.attention_map(F)
+    assert torch.equal(ahd.dual_mask(F, attention, few), ahd.dual_mask(F, attention, many))
+
+
+def test_features_are_multiplied_by_the_dual_mask_in_the_third_branch() -> None:
+    model = build("ahd", dispersion_threshold=1e9, small_target=0.0, peak_proportion=1.0).train()
+    F = features().requires_grad_()
+    assert isinstance(model.params, ahd.Params)
+    mask = ahd.dual_mask(F, hiding.attention_map(F), model.params)
+    hidden = model.on_feature("pool3", F, None)
+    assert torch.equal(hidden, F * mask)
+    hidden.sum().backward()
+    assert F.grad is not None and torch.equal(F.grad, mask.expand_as(F).float())
+    assert model.statistics()["ahd/pool3/hidden"] == 1.0
+
+
+def test_the_strategy_is_that_of_ass() -> None:
+    F = features()
+    model, ass = (build(name, dispersion_threshold=9.0).train() for name in ("ahd", "ass"))
+    hidden, expected = (m.on_feature("pool3", F, None) for m in (model, ass))
+    _, branch = hiding.select(hiding.attention_map(F), model.params)  # type: ignore[arg-type]
+    assert 0 < (branch == 2).sum() < len(F)
+    for image, one in enumerate(branch.tolist()):
+        assert torch.equal(hidden[image], expected[image]) is (one != 2)
+
+
+def test_other_points_are_left_alone() -> None:
+    F = features()
+    assert build("ahd", plug_points=["pool4"]).train().on_feature("pool3", F, None) is F
+
+
+def test_hiding_nothing_is_cam() -> None:
+    model = build("ahd", dispersion_threshold=1e9, **NO_PARTS).train()
+    assert torch.equal(model(images()).logits, like(model, "cam")(images()).logits)
+
+
+def test_attention_mask_alone_is_ass() -> None:
+    model = build("ahd", spatial_top=0, channel_top=0).train()
+    assert torch.equal(model(images()).logits, like(model, "ass")(images()).logits)
+
+
+def test_evaluation_is_cam() -> None:
+    model = build("ahd").eval()
+    assert torch.equal(model(images()).logits, like(model, "cam")(images()).logits)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("block_size", 4, "an odd number"),
+        ("block_size", 0, "greater than or equal to 1"),
+        ("temperature", 0.0, "greater than 0"),
+        ("spatial_top", -1, "greater than or equal to 0"),
+    ],
+)
+def test_params_out_of_range(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s){field}.*{allowed}"):
+        params("ahd", **{field: value})

@@ -1,0 +1,216 @@
+"""What every file of pipeline/methods promises, on every backbone."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline import backbones, methods
+from pipeline.errors import UserError
+from pipeline.methods.cam import Method, Outputs
+from tests.pipeline.methods.builders import CLASSES, build, params
+
+METHODS = methods.names()
+CASES = [(method, backbone) for backbone in backbones.PLUG_POINTS for method in METHODS]
+SIZE = (32, 48)  # not square
+
+
+def test_every_file_is_a_method_and_all_are_tested() -> None:
+    files = {p.stem for p in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(METHODS) == files == {"ahd", "ass", "cam", "rcam"}
+    assert len(CASES) == 4 * 4
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def model(request: pytest.FixtureRequest) -> Iterator[Method]:
+    yield build(*request.param)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def small(request: pytest.FixtureRequest) -> Method:
+    return build(request.param, "vgg_small")
+
+
+def batch(count: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, 3, *SIZE, generator=generator)
+    return images, torch.arange(count) % CLASSES
+
+
+def training_loss(model: Method, images: Tensor, targets: Tensor) -> Tensor:
+    """One step's loss, as the training loop computes it."""
+    model.train()
+    model.begin_epoch(0.5)
+    generator = torch.Generator().manual_seed(2)
+    images, targets = model.on_batch(images, targets, generator)
+    return model.loss(model(images, targets), targets, F.cross_entropy)
+
+
+def evaluated(model: Method, images: Tensor, classes: Tensor) -> tuple[Outputs, Tensor]:
+    model.eval()
+    with torch.no_grad():
+        outputs = model(images)
+        return outputs, model.class_maps(outputs, classes)
+
+
+def state(model: Method) -> dict[str, Tensor]:
+    """Parameters and all buffers, also those that are not saved."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@pytest.mark.parametrize("count", [2, 1])
+def test_a_training_step_reaches_every_parameter_and_leaves_the_batch(
+    model: Method, count: int
+) -> None:
+    images, targets = batch(count)
+    given = images.clone(), targets.clone()
+    model.zero_grad(set_to_none=True)
+    loss = training_loss(model, images, targets)
+    assert loss.shape == () and torch.isfinite(loss)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    assert torch.equal(images, given[0]) and torch.equal(targets, given[1])
+
+
+def test_the_same_generator_gives_the_same_loss(small: Method) -> None:
+    assert torch.equal(training_loss(small, *batch()), training_loss(small, *batch()))
+
+
+def test_maps_of_any_class_are_finite_and_the_same_every_time(model: Method) -> None:
+    images, _ = batch()
+    given = images.clone()
+    classes = torch.tensor([[4, 0, 2], [1, 1, 3]])
+    outputs, maps = evaluated(model, images, classes)
+    assert outputs.logits.shape == (2, CLASSES) and torch.isfinite(outputs.logits).all()
+    assert maps.shape[:2] == classes.shape and maps.shape[2] * SIZE[1] == maps.shape[3] * SIZE[0]
+    assert maps.dtype == torch.float32 and torch.isfinite(maps).all()
+    assert (maps.amax((2, 3)) > maps.amin((2, 3))).all()
+    again, same = evaluated(model, images, classes)
+    assert torch.equal(maps, same) and torch.equal(outputs.logits, again.logits)
+    assert torch.equal(images, given)
+    assert torch.allclose(evaluated(model, images, classes.flip(1))[1], maps.flip(1), atol=1e-6)
+
+
+def test_an_image_alone_gets_the_map_it_gets_in_a_batch(model: Method) -> None:
+    images, classes = batch()[0], torch.tensor([[0, 3], [2, 2]])
+    outputs, maps = evaluated(model, images, classes)
+    alone, its = evaluated(model, images[:1], classes[:1])
+    scale = maps.abs().max().item()
+    assert torch.allclose(alone.logits, outputs.logits[:1], rtol=1e-4, atol=1e-6)
+    assert torch.allclose(its, maps[:1], rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_evaluation_leaves_the_model_as_it_was(model: Method) -> None:
+    model.eval()
+    before = copy.deepcopy(state(model))
+    evaluated(model, batch()[0], torch.zeros(2, 1, dtype=torch.int64))
+    after = state(model)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_parameter_groups_hold_every_parameter_once(model: Method) -> None:
+    trunk, new = model.parameter_groups(0.01, 10)
+    held = [id(p) for group in (trunk, new) for p in group["params"]]
+    assert sorted(held) == sorted(map(id, model.parameters()))
+    assert {id(p) for p in trunk["params"]} == set(map(id, model.backbone.trunk.parameters()))
+    assert (trunk["lr"], trunk["multiplier"]) == (0.01, 1)
+    assert (new["lr"], new["multiplier"]) == (0.1, 10)
+    torch.optim.SGD([trunk, new], lr=0.01)
+
+
+def test_statistics_are_of_the_training_since_they_were_read(small: Method) -> None:
+    small.statistics()
+    images, _ = batch()
+    evaluated(small, images, torch.zeros(2, 1, dtype=torch.int64))
+    assert small.statistics() == {}
+    training_loss(small, *batch())
+    assert all(type(value) is float for value in small.statistics().values())
+    assert small.statistics() == {}
+
+
+def test_box_selection_is_one_that_params_allow(small: Method) -> None:
+    assert small.box_selection in ("fixed", "two_stage")
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on every operation whose result, or its shape, a GPU would have to be waited for."""
+
+    WAITING = (
+        "_local_scalar_dense", "nonzero", "nonzero_numpy", "masked_select", "is_nonzero", "equal",
+        "bincount", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave",
+        "allclose",
+    )  # fmt: skip
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.WAITING, f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            indices = [i for i in args[1] if i is not None]
+            assert all(i.dtype not in (torch.bool, torch.uint8) for i in indices), "boolean index"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("trap", ["item", "branch", "nonzero", "boolean index"])
+def test_the_watch_for_waiting_sees_it(trap: str) -> None:
+    tensor = torch.ones(3)
+    with pytest.raises(AssertionError), NoWaiting():
+        match trap:
+            case "item":
+                tensor.sum().item()
+            case "branch":
+                bool((tensor > 0).any())
+            case "nonzero":
+                tensor.nonzero()
+            case _:
+                tensor[tensor > 0]
+
+
+def test_a_training_step_never_waits_for_the_device(model: Method) -> None:
+    images, targets = batch()
+    with NoWaiting():
+        training_loss(model, images, targets).backward()
+
+
+def test_bf16_trains_and_maps_keep_float32(small: Method) -> None:
+    images, targets = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = training_loss(small, images, targets)
+        outputs, maps = evaluated(small, images, targets[:, None])
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(maps).all()
+    assert outputs.features.dtype == torch.bfloat16
+    assert outputs.logits.dtype == maps.dtype == torch.float32
+
+
+def test_channels_last_changes_nothing_but_speed(small: Method) -> None:
+    images, targets = batch()
+    expected = evaluated(small, images, targets[:, None])[1]
+    other = copy.deepcopy(small).to(memory_format=torch.channels_last)
+    maps = evaluated(other, images.contiguous(memory_format=torch.channels_last), targets[:, None])[
+        1
+    ]
+    assert torch.allclose(maps, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_plug_points_that_the_backbone_has_not() -> None:
+    with pytest.raises(UserError) as caught:
+        methods.build(
+            "ass", "resnet50", "none", CLASSES, params("ass", plug_points=["pool3", "layer4"])
+        )
+    assert str(caught.value) == (
+        "params.yaml: methods.ass.plug_points is [pool3, layer4]; "
+        "allowed: layer1, layer2, layer3, layer4 (the plug points of resnet50)"
+    )

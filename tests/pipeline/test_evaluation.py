@@ -1,0 +1,163 @@
+"""A network that sees colours: what it says of coloured squares is known beforehand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline import evaluation, packed, params, results
+from pipeline.methods import cam
+from pipeline.params import Params
+from pipeline.predictor import Predictor
+from tests import tiny
+
+
+class Colours(nn.Module):
+    """A backbone whose features are the image itself."""
+
+    out_channels = 3
+    points = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Identity()
+
+    def forward(self, images: Tensor, at: object = None) -> Tensor:
+        return images
+
+
+class Oracle(cam.Method):
+    """Every class's map is high where its colour is: blue, green, red are channels 2, 1, 0."""
+
+    def __init__(self) -> None:
+        super().__init__(Colours(), 3, cam.Params())  # type: ignore[arg-type]
+        weights = torch.tensor([[-1.0, -1, 2], [-1, 2, -1], [2, -1, -1]])
+        self.classifier.weight.data.copy_(weights)
+
+    def head(self, features: Tensor, targets: Tensor | None) -> cam.Outputs:
+        return cam.Outputs(self.classifier(features.amax((2, 3))), features)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", {"val": 4, "test": 7})
+
+
+def evaluated(prepared: Path, settings: Params, split: str = "test") -> evaluation.Evaluation:
+    return evaluation.evaluate(
+        Oracle(), prepared, split, settings, selection="fixed", threshold=0.6
+    )
+
+
+def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:
+    settings = params.load(tiny.write_params(tmp_path, input__crop=64))
+    seen = evaluated(prepared, settings)
+    assert (seen.top[:, 0] == seen.labels).all()
+    assert seen.iou_true.min() > 0.8
+    np.testing.assert_array_equal(seen.boxes_true, seen.boxes_predicted)
+    figures = results.localization(
+        seen, settings, selection="fixed", threshold=0.6, baselines={}, model_sha256=""
+    )
+    for name in ("top1_cls_err", "top1_loc_err", "top5_loc_err", "gt_known_loc_err"):
+        assert figures[name] == 0
+        assert figures["intervals"][name] == [0, 0]
+    assert figures["max_box_acc"] == 100
+    assert figures["n"] == figures["n_boxes"] == 21
+    assert figures["box"]["threshold"] == 0.6
+
+
+@pytest.mark.parametrize("geometry", ["squash", "center_crop"])
+def test_boxes_come_back_to_the_original_image(
+    tmp_path: Path, prepared: Path, geometry: str
+) -> None:
+    settings = params.load(
+        tiny.write_params(tmp_path, input__test=geometry, input__resize=72, input__crop=64)
+    )
+    seen = evaluated(prepared, settings)
+    images = packed.Split.open(prepared, "test")
+    rows = results.per_image(seen, images, tiny.CLASSES, settings)
+    assert len(rows) == 21
+    if geometry == "squash":
+        for row, truth in zip(rows, images.boxes, strict=True):
+            box = np.array([row[edge] for edge in ("x0", "y0", "x1", "y1")])
+            assert np.abs(box - truth[0]).max() < 4
+    assert {row["predicted"] for row in rows} == set(tiny.CLASSES)
+
+
+def test_batches_do_not_change_the_result(tmp_path: Path, prepared: Path) -> None:
+    whole = evaluated(prepared, params.load(tiny.write_params(tmp_path, evaluate__batch_size=64)))
+    single = evaluated(prepared, params.load(tiny.write_params(tmp_path, evaluate__batch_size=1)))
+    np.testing.assert_array_equal(whole.boxes_true, single.boxes_true)
+    np.testing.assert_array_equal(whole.curve_any, single.curve_any)
+
+
+def test_without_boxes_only_the_box_figures_are_missing(tmp_path: Path) -> None:
+    prepared = tiny.prepare(tmp_path / "prepared", {"test": 3}, boxes=False)
+    settings = params.load(tiny.write_params(tmp_path))
+    seen = evaluated(prepared, settings)
+    assert np.isnan(seen.iou_true).all()
+    figures = results.localization(
+        seen, settings, selection="fixed", threshold=0.6, baselines={}, model_sha256=""
+    )
+    assert figures["top1_cls_err"] == 0
+    assert "gt_known_loc_err" not in figures
+    assert figures["n_boxes"] == 0
+    assert results.threshold_curve(seen, evaluation.thresholds_of(settings)) == []
+    assert results.per_class(seen, tiny.CLASSES)[0]["gt_known_loc_err"] == ""
+    assert evaluation.centre_baseline(prepared, "test", settings) == {}
+
+
+def test_the_threshold_of_val_is_the_one_most_often_right(tmp_path: Path, prepared: Path) -> None:
+    settings = params.load(tiny.write_params(tmp_path))
+    curve = np.array([[0.2, 0.6, 0.7, 0.1], [0.4, 0.4, 0.9, 0.5], [np.nan] * 4], np.float32)
+    seen = evaluated(prepared, settings, "val")
+    known = evaluation.Evaluation(**{**vars(seen), "curve_largest": curve})
+    assert evaluation.best_threshold(known, np.array([0, 0.25, 0.5, 0.75])) == 0.5
+
+
+def test_two_stage_boxes_fall_back_and_say_so(tmp_path: Path, prepared: Path) -> None:
+    settings = params.load(tiny.write_params(tmp_path, box__two_stage__min_seeds=10**6))
+    seen = evaluation.evaluate(
+        Oracle(), prepared, "test", settings, selection="two_stage", threshold=0.6
+    )
+    assert not seen.found.any()
+    np.testing.assert_array_equal(seen.boxes_true, evaluated(prepared, settings).boxes_true)
+
+
+def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
+    settings = params.load(tiny.write_params(tmp_path))
+    rows = results.threshold_curve(
+        evaluated(prepared, settings), evaluation.thresholds_of(settings)
+    )
+    assert [row["threshold"] for row in rows] == [round(i / 20, 6) for i in range(20)]
+    for row in rows:
+        assert row["box_acc_70"] <= row["box_acc_50"] <= row["box_acc_30"]
+        assert row["any_box_acc_50"] >= row["box_acc_50"]
+
+
+def test_the_centre_box_by_hand(tmp_path: Path, prepared: Path) -> None:
+    np.testing.assert_allclose(evaluation.centre_boxes(1, 64, 0.5), [[16, 16, 48, 48]])
+    settings = params.load(tiny.write_params(tmp_path))
+    figures = evaluation.centre_baseline(prepared, "test", settings)
+    assert figures["max_box_acc"] >= 100 - figures["gt_known_loc_err"] - 100 / 21
+    assert set(figures) == {"gt_known_loc_err", "max_box_acc", "max_box_acc_v2"}
+
+
+def test_a_predictor_says_the_same(tmp_path: Path, prepared: Path) -> None:
+    settings = params.load(tiny.write_params(tmp_path, input__crop=64))
+    predictor = Predictor(
+        Oracle().eval(),
+        tiny.CLASSES,
+        settings.input,
+        settings.box.model_copy(update={"threshold": 0.6, "selection": "fixed"}),
+    )
+    image = np.full((60, 90, 3), 120, np.uint8)
+    image[10:40, 30:80] = (40, 230, 40)
+    (seen,) = predictor([Image.fromarray(image)])
+    assert seen.label == "green"
+    assert 0 < seen.score <= 1
+    assert np.abs(np.array(seen.box) - (30, 10, 80, 40)).max() < 3
+    assert seen.heatmap.shape == (64, 64)

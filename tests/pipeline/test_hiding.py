@@ -1,0 +1,259 @@
+"""Equations 10–12 and Algorithm 1: worked by hand, and against loops over pixels."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pipeline import hiding
+
+PUBLISHED = {
+    "plug_points": ("pool3", "pool4", "conv5_3"),
+    "hide_threshold": 0.8,
+    "target_threshold": 0.3,
+    "background_threshold": 0.2,
+    "small_target": 0.2,
+    "peak_proportion": 0.3,
+    "dispersion_threshold": 40.0,
+    "variance_weight": 1.0,
+    "isolated_weight": 0.0,
+    "min_peak_pixels": 4,
+}
+DISPERSED, PASSED, HIDDEN = range(3)
+
+
+def strategy(**changes: object) -> hiding.Strategy:
+    return hiding.Strategy.model_validate({**PUBLISHED, **changes})
+
+
+def maps(*rows_of_each: list[list[float]]) -> Tensor:
+    """Attention maps [B, 1, H, W] written out row by row."""
+    return torch.tensor(rows_of_each)[:, None]
+
+
+def random_attention(count: int = 40, size: tuple[int, int] = (7, 10)) -> Tensor:
+    """Maps from flat to peaked, so that every branch is taken."""
+    generator = torch.Generator().manual_seed(0)
+    power = torch.linspace(0.2, 12, count)[:, None, None, None]
+    return torch.rand(count, 1, *size, generator=generator) ** power
+
+
+# --- Eq. 10 -----------------------------------------------------------------------------------
+
+
+def test_attention_map_is_the_mean_over_channels() -> None:
+    features = torch.tensor([[[[1.0, 2.0, 0.0]], [[3.0, 0.0, 0.0]]]])  # [1, 2, 1, 3]
+    assert hiding.attention_map(features).tolist() == [[[[2.0, 1.0, 0.0]]]]
+
+
+def test_attention_map_sums_half_precision_in_float32() -> None:
+    features = torch.full((1, 512, 3, 5), 1.0078125, dtype=torch.bfloat16)
+    attention = hiding.attention_map(features)
+    assert attention.dtype == torch.float32
+    assert torch.all(attention == 1.0078125)
+
+
+# --- Eq. 11 -----------------------------------------------------------------------------------
+
+
+def test_drop_mask_hides_what_reaches_the_share_of_the_maximum() -> None:
+    attention = maps([[0.0, 4.0, 8.0], [7.9, 10.0, 8.1]], [[1.0, 1.0, 0.5], [0.0, 0.0, 0.0]])
+    assert hiding.drop_mask(attention, 0.8)[:, 0].tolist() == [
+        [[True, True, False], [True, False, False]],
+        [[False, False, True], [True, True, True]],
+    ]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.8, 1.0])
+def test_drop_mask_agrees_with_a_loop(threshold: float) -> None:
+    attention = random_attention(8)
+    mask = hiding.drop_mask(attention, threshold)
+    for image in range(len(attention)):
+        l_max = max(attention[image].flatten().tolist())
+        for row in range(7):
+            for column in range(10):
+                l_i = attention[image, 0, row, column].item()
+                assert mask[image, 0, row, column].item() is not (l_i >= threshold * l_max)
+
+
+# --- Eq. 12 -----------------------------------------------------------------------------------
+
+
+def loop_dispersion(hidden: np.ndarray, mu1: float, mu2: float) -> float:
+    """Eq. 12 of one map, bool [H, W], pixel by pixel."""
+    height, width = hidden.shape
+    pixels = [(y, x) for y in range(height) for x in range(width) if hidden[y, x]]
+    if not pixels:
+        return 0.0
+    isolated = sum(
+        not any(
+            (y + dy, x + dx) in pixels
+            for dy in (-1, 0, 1)
+            for dx in (-1, 0, 1)
+            if (dy, dx) != (0, 0)
+        )
+        for y, x in pixels
+    )
+    ys, xs = zip(*pixels, strict=True)
+    return mu1 * float(np.var(xs) + np.var(ys)) + mu2 * isolated
+
+
+def test_dispersion_by_hand() -> None:
+    corners = torch.tensor([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 1]]).bool()
+    # x: 0, 4, 0, 4 → variance 4; y: 0, 0, 2, 2 → variance 1; all four stand alone
+    assert hiding.dispersion(corners[None, None], 1.0, 0.0).tolist() == [5.0]
+    assert hiding.dispersion(corners[None, None], 2.0, 3.0).tolist() == [22.0]
+
+
+def test_a_diagonal_neighbour_is_a_neighbour() -> None:
+    hidden = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 1]]).bool()
+    assert hiding.dispersion(hidden[None, None], 0.0, 1.0).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("side", "expected"), [(14, 32.5), (28, 130.5)])
+def test_dispersion_of_a_full_map(side: int, expected: float) -> None:
+    full = torch.ones(1, 1, side, side, dtype=torch.bool)
+    assert hiding.dispersion(full, 1.0, 1.0).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("size", [(7, 10), (1, 6), (28, 14)])
+def test_dispersion_agrees_with_a_loop(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    density = torch.linspace(0, 1, 9)[:, None, None, None]  # from nothing hidden to everything
+    hidden = torch.rand(9, 1, *size, generator=generator) < density
+    expected = [loop_dispersion(h[0].numpy(), 0.7, 1.3) for h in hidden]
+    assert hiding.dispersion(hidden, 0.7, 1.3).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+# --- Algorithm 1 ------------------------------------------------------------------------------
+
+
+def loop_select(attention: np.ndarray, p: hiding.Strategy) -> tuple[np.ndarray, int]:
+    """Algorithm 1 of one map, float32 [H, W]: the kept pixels and the branch."""
+    l_max = attention.max()
+    peak = attention >= np.float32(p.hide_threshold) * l_max
+    background = attention < np.float32(p.background_threshold) * l_max
+    a, b = peak.sum(), attention.size
+    d = (attention >= np.float32(p.target_threshold) * l_max).sum()
+    v = loop_dispersion(peak, p.variance_weight, p.isolated_weight)
+    if a >= p.min_peak_pixels and v >= p.dispersion_threshold:
+        return ~(peak | background), DISPERSED
+    if d / b < p.small_target or a / d > p.peak_proportion:
+        return np.ones_like(peak), PASSED
+    return ~peak, HIDDEN
+
+
+@pytest.mark.parametrize("isolated_weight", [0.0, 0.5])
+def test_select_agrees_with_a_loop(isolated_weight: float) -> None:
+    params = strategy(dispersion_threshold=9.0, isolated_weight=isolated_weight)
+    attention = random_attention()
+    mask, branch = hiding.select(attention, params)
+    assert mask.shape == attention.shape and mask.dtype == torch.bool
+    assert set(branch.tolist()) == {DISPERSED, PASSED, HIDDEN}
+    for image, one in enumerate(attention):
+        expected_mask, expected_branch = loop_select(one[0].numpy(), params)
+        assert branch[image].item() == expected_branch
+        assert np.array_equal(mask[image, 0].numpy(), expected_mask)
+
+
+def test_select_by_hand() -> None:
+    broad = [[0.0, 0.4, 0.4, 0.4], [0.1, 0.4, 1.0, 0.4]]  # a/d = 1/6, d/b = 6/8
+    peaked = [[0.0, 0.0, 0.4, 0.9], [0.0, 0.0, 0.4, 1.0]]  # a/d = 2/4
+    small = [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]  # d/b = 1/8
+    spread = [[1.0, 0.4, 0.1, 1.0], [1.0, 0.4, 0.1, 1.0]]  # Var(X) + Var(Y) = 2.25 + 0.25
+    mask, branch = hiding.select(
+        maps(broad, peaked, small, spread), strategy(dispersion_threshold=2.5)
+    )
+    assert branch.tolist() == [HIDDEN, PASSED, PASSED, DISPERSED]
+    assert mask[:, 0].int().tolist() == [
+        [[1, 1, 1, 1], [1, 1, 0, 1]],
+        [[1, 1, 1, 1], [1, 1, 1, 1]],
+        [[1, 1, 1, 1], [1, 1, 1, 1]],
+        [[0, 1, 0, 0], [0, 1, 0, 0]],
+    ]
+
+
+def test_too_few_peak_pixels_are_no_dispersion() -> None:
+    attention = maps([[1.0, 0.4, 0.4, 0.4, 0.4, 1.0, 0.4, 0.4]])
+    for least, expected in ((2, DISPERSED), (3, HIDDEN)):
+        params = strategy(min_peak_pixels=least, dispersion_threshold=6.0)
+        assert hiding.select(attention, params)[1].tolist() == [expected]
+
+
+def test_dispersed_goes_before_small() -> None:
+    attention = torch.zeros(1, 1, 9, 12)
+    attention[0, 0, ::8, ::11] = 1.0  # four corners: d/b = 4/108, variance 16 + 30.25
+    assert hiding.select(attention, strategy())[1].tolist() == [DISPERSED]
+    assert hiding.select(attention, strategy(dispersion_threshold=47.0))[1].tolist() == [PASSED]
+
+
+def test_thresholds_at_their_own_value_do_not_pass() -> None:
+    """Algorithm 1 says d/b below and a/d above: equality goes on to hiding."""
+    attention = maps([[0.5, 0.5, 1.0, 0.5, 0.5], [0.0] * 5])  # d/b = 1/2, a/d = 1/5
+    params = strategy(small_target=0.5, peak_proportion=0.2)
+    assert hiding.select(attention, params)[1].tolist() == [HIDDEN]
+
+
+def test_another_peak_mask_acts_in_the_third_branch_only() -> None:
+    params = strategy(dispersion_threshold=9.0)
+    attention = random_attention()
+    nothing = torch.zeros_like(attention, dtype=torch.bool)
+    plain, branch = hiding.select(attention, params)
+    mask, same = hiding.select(attention, params, peak_mask=nothing)
+    assert torch.equal(branch, same)
+    assert not mask[branch == HIDDEN].any()
+    assert torch.equal(mask[branch != HIDDEN], plain[branch != HIDDEN])
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_flipping_the_map_flips_the_mask(axis: int) -> None:
+    params = strategy(dispersion_threshold=9.0, isolated_weight=0.5)
+    attention = random_attention()
+    mask, branch = hiding.select(attention, params)
+    flipped, same = hiding.select(attention.flip(axis), params)
+    assert torch.equal(branch, same) and torch.equal(flipped, mask.flip(axis))
+
+
+def test_images_do_not_see_each_other() -> None:
+    params, attention = strategy(dispersion_threshold=9.0), random_attention()
+    mask, branch = hiding.select(attention, params)
+    for image in range(len(attention)):
+        one, its = hiding.select(attention[image : image + 1], params)
+        assert torch.equal(one, mask[image : image + 1]) and its.tolist() == [branch[image]]
+
+
+def test_a_map_of_zeros_is_passed() -> None:
+    mask, branch = hiding.select(torch.zeros(1, 1, 5, 8), strategy())
+    assert branch.tolist() == [PASSED] and mask.all()
+
+
+# --- params and counters ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hide_threshold", 1.1),
+        ("background_threshold", -0.1),
+        ("dispersion_threshold", -1.0),
+        ("min_peak_pixels", 0),
+        ("plug_points", ("pool3", "pool3")),
+    ],
+)
+def test_params_out_of_range(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        strategy(**{field: value})
+
+
+def test_counters_are_shares_of_images_and_start_anew() -> None:
+    counter = hiding.BranchCounter(("pool3", "pool4"))
+    counter.add("pool4", torch.tensor([0, 2, 2, 1]))
+    counter.add("pool4", torch.tensor([2, 2, 2, 2]))
+    assert counter.fractions("ass") == {
+        "ass/pool4/dispersed": 0.125,
+        "ass/pool4/passed": 0.125,
+        "ass/pool4/hidden": 0.75,
+    }
+    assert counter.fractions("ass") == {}
+    assert not counter.state_dict()

@@ -1,0 +1,184 @@
+"""Every mistake in params.yaml is told in words: what was given, what is allowed; all at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from tests.pipeline.made_params import made, told, write  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("made")
+
+
+def problems(changes: Mapping[str, object]) -> list[str]:
+    write(changes)
+    return told(params.load_all)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"methods.hide.threshold": 2}, "methods.hide.threshold is 2; allowed: a number from 0 to 1"),
+        ({"train.epochs": 0}, "train.epochs is 0; allowed: a whole number >= 1"),
+        ({"train.epochs": 2.0}, "train.epochs is 2.0; allowed: a whole number >= 1"),
+        ({"train.epochs": True}, "train.epochs is true; allowed: a whole number >= 1"),
+        ({"train.momentum": True}, "train.momentum is true; allowed: a number >= 0 and < 1"),
+        ({"train.momentum": None}, "train.momentum is null; allowed: a number >= 0 and < 1"),
+        ({"train.momentum": float("nan")}, "train.momentum is nan; allowed: a number >= 0 and < 1"),
+        ({"box.two_stage.step": 1}, "box.two_stage.step is 1; allowed: a number > 0 and < 1"),
+        ({"box.two_stage.center": 1}, "box.two_stage.center is 1; allowed: true or false"),
+        ({"input.test": "crop"}, "input.test is 'crop'; allowed: squash, center_crop"),
+        ({"backbone": 16}, "backbone is 16; allowed: a text"),
+        ({"train": 3}, "train is 3; allowed: a section with epochs, batch_size, learning_rate, "
+         "head_multiplier, momentum, weight_decay, schedule, step_epochs, warmup_epochs, loss, "
+         "batchnorm, precision, device, workers, cache_mib"),
+        ({"methods.plain": None}, "methods.plain is null; allowed: the empty section {}"),
+        ({"methods": None}, "methods is null; allowed: a section"),
+        ({"methods.hide.plug_points": "last"},
+         "methods.hide.plug_points is 'last'; allowed: a list, each item: a text"),
+        ({"methods.hide.plug_points": ["last", 3, True]},
+         "methods.hide.plug_points is [last, 3, true]; allowed: a list, each item: a text"),
+        ({"datasets.other.boxes": "x.txt"},
+         "datasets.other.boxes is 'x.txt'; allowed: a text that matches csv$ or null"),
+        # texts for numbers
+        ({"train.learning_rate": "1e-4"}, "train.learning_rate is the text '1e-4'; "
+         "allowed: a number > 0 (YAML reads 1e-4 as text: write 0.0001)"),
+        ({"train.epochs": "1e3"}, "train.epochs is the text '1e3'; "
+         "allowed: a whole number >= 1 (YAML reads 1e3 as text: write 1000)"),
+        ({"train.learning_rate": "0.1"}, "train.learning_rate is the text '0.1'; "
+         "allowed: a number > 0 (write it without quotes)"),
+        ({"train.learning_rate": "fast"}, "train.learning_rate is 'fast'; allowed: a number > 0"),
+        # missing and unknown
+        ({"train.epochs": ...}, "train.epochs is missing; allowed: a whole number >= 1"),
+        ({"evaluate": ...}, "evaluate is missing; "
+         "allowed: a section with batch_size, thresholds, bootstrap, pictures"),
+        ({"methods.plain": ...}, "methods.plain is missing; allowed: the empty section {}"),
+        ({"trian": {}}, "trian is unknown; did you mean train?"),
+        ({"train.epoch": 3}, "train.epoch is unknown; did you mean train.epochs?"),
+        ({"input.zoom": 3}, "input.zoom is unknown; allowed: input.resize, input.crop, input.test"),
+        ({"box.two_stage.sede": 3}, "box.two_stage.sede is unknown; did you mean box.two_stage.seeds?"),
+        ({"methods.plain.x": 3}, "methods.plain.x is unknown; allowed: nothing"),
+        ({"datasets.mad": {}}, "datasets.mad is unknown; did you mean datasets.made?"),
+        # names
+        ({"method": "nope"}, "method is 'nope'; allowed: hide, plain (a file of pipeline/methods)"),
+        ({"dataset": "nope"}, "dataset is 'nope'; allowed: made, other (a file of pipeline/datasets)"),
+        ({"dataset": 3}, "dataset is 3; allowed: a text"),
+        ({"backbone": "smal"}, "backbone is 'smal'; allowed: small, big"),
+        ({"weights": "imagnet"},
+         "weights is 'imagnet'; allowed: none, imagenet, or a state-dict file (.safetensors, .pth, .pt)"),
+        ({"methods.hide.plug_points": ["pool5", "last"]}, "methods.hide.plug_points is [pool5, last]; "
+         "allowed: pool3, pool4, last (the plug points of small)"),
+        # several values at odds
+        ({"input.crop": 145}, "input.crop is 145; allowed: at most resize, which is 144"),
+        ({"train.warmup_epochs": 14, "ablate.variants.hide-soft.set": {}},
+         "train.warmup_epochs is 14; allowed: less than epochs, which is 14"),
+        ({"box.selection": "val", "prepare.val_fraction": 0}, "box.selection is 'val', which needs "
+         "held-out images; allowed: prepare.val_fraction > 0, or another box.selection"),
+        # the ablation
+        ({"ablate.variants.methods-plain.when": "never"},
+         "ablate.variants.methods-plain.when is 'never'; allowed: always, all"),
+        ({"ablate.variants.methods-plain.method": ...},
+         "ablate.variants.methods-plain.method is missing; allowed: a text"),
+        ({"ablate.variants.methods-plain.sett": {}},
+         "ablate.variants.methods-plain.sett is unknown; did you mean ablate.variants.methods-plain.set?"),
+        ({"ablate.variants.methods-plain": None}, "ablate.variants.methods-plain is null; "
+         "allowed: a section with when, method, backbone, set"),
+        ({"ablate.variants.Plain": {"when": "all", "method": "plain"}},
+         "ablate.variants.Plain is no name; "
+         "allowed: <study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"),
+        ({"ablate.variants.methods-plain.method": "plane"}, "ablate.variants.methods-plain: "
+         "method is 'plane'; allowed: hide, plain (a file of pipeline/methods)"),
+        ({"ablate/variants/hide-late/set/methods.hide.plug_points": ["pool1"]},
+         "ablate.variants.hide-late: methods.hide.plug_points is [pool1]; "
+         "allowed: pool3, pool4, last (the plug points of small)"),
+        ({"ablate/variants/hide-soft/set/train.epochs": 0},
+         "ablate.variants.hide-soft: train.epochs is 0; allowed: a whole number >= 1"),
+        ({"ablate/variants/hide-soft/set/methods.hide.hwo": "soft"}, "ablate.variants.hide-soft: "
+         "set: methods.hide.hwo is unknown; did you mean methods.hide.how?"),
+        ({"ablate/variants/hide-soft/set/epochs": 3}, "ablate.variants.hide-soft: "
+         "set: epochs is unknown; did you mean train.epochs?"),
+        ({"ablate/variants/hide-soft/set/train": {"epochs": 3}}, "ablate.variants.hide-soft: "
+         "set: train is a section; give its values one by one, as in train.epochs"),
+        ({"ablate/variants/hide-soft/set/backbone": "big"}, "ablate.variants.hide-soft: "
+         "set: backbone has its own place beside `set`; write it there"),
+        ({"ablate/variants/hide-soft/set/prepare.short_side": 64}, "ablate.variants.hide-soft: "
+         "set: prepare.short_side is one for all variants; change it in the file's main part"),
+    ],
+)  # fmt: skip
+def test_a_mistake(changes: Mapping[str, object], problem: str) -> None:
+    assert problems(changes) == [problem]
+
+
+def test_many_mistakes_are_told_at_once_and_each_once() -> None:
+    assert problems(
+        {
+            "trian": {},
+            "method": "nope",
+            "backbone": "nope",
+            "train.epochs": 0,
+            "train.momentum": ...,
+            "input.crop": 200,
+            "datasets.other.folder": 3,
+            "methods.hide.threshold": 2,
+            "ablate/variants/hide-soft/set/methods.hide.how": "loud",
+        }
+    ) == [
+        "input.crop is 200; allowed: at most resize, which is 144",
+        "train.epochs is 0; allowed: a whole number >= 1",
+        "train.momentum is missing; allowed: a number >= 0 and < 1",
+        "trian is unknown; did you mean train?",
+        "datasets.other.folder is 3; allowed: a text",
+        "method is 'nope'; allowed: hide, plain (a file of pipeline/methods)",
+        "methods.hide.threshold is 2; allowed: a number from 0 to 1",
+        "backbone is 'nope'; allowed: small, big",
+        "ablate.variants.hide-soft: methods.hide.how is 'loud'; allowed: hard, soft",
+    ]
+
+
+def test_load_tells_what_it_looks_at() -> None:
+    write({"train.epochs": 0, "methods.hide.threshold": 2, "datasets.other.folder": 3})
+    epochs = "train.epochs is 0; allowed: a whole number >= 1"
+    threshold = "methods.hide.threshold is 2; allowed: a number from 0 to 1"
+    assert told(params.load) == [epochs, threshold]
+    assert told(lambda: params.load(method=False)) == [epochs]
+    assert told(lambda: params.variant("methods-plain")) == [
+        f"ablate.variants.methods-plain: {epochs}"
+    ]
+
+
+def test_plug_points_matter_only_where_they_are_used() -> None:
+    write({"method": "plain", "backbone": "big", "ablate/variants/hide-soft/backbone": "small"})
+    params.load_all()
+    late = {"ablate/variants/hide-soft/set/methods.hide.plug_points": ["pool3"]}
+    write(late)  # asked for on `big`, which lacks it, but not run
+    params.load_all()
+    assert problems({**late, "ablate.all": True}) == [
+        "ablate.variants.hide-soft: methods.hide.plug_points is [pool3]; "
+        "allowed: pool4, last (the plug points of big)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, datasets,"
+         " prepare, input, train, box, evaluate, methods, ablate"),
+        ("a: 1\nb: [1\nc: 2\n", "line 3: this is no YAML: expected ',' or ']', but got ':' "
+         "while parsing a flow sequence"),
+        ("a: b: c\n", "line 1: this is no YAML: mapping values are not allowed here"),
+        ("a: !!python/name:os.system\n", "line 1: this is no YAML: could not determine a constructor "
+         "for the tag 'tag:yaml.org,2002:python/name:os.system'"),
+        ("a: 1\nb: \x01\n", "line 2: this is no YAML: special characters are not allowed"),
+        ("a: 1\n2: 3\n", "line 2: the key '2' is no text; allowed: a name"),
+        ("t:\n  a: 1\n  b: 2\n  a: 1\n", "t.a is given twice (lines 2 and 4); keep one"),
+    ],
+)  # fmt: skip
+def test_yaml_that_cannot_be_read(text: str, problem: str) -> None:
+    Path("params.yaml").write_text(text)
+    assert told(params.load) == [problem]
+
+
+def test_no_file() -> None:
+    Path("params.yaml").unlink()
+    assert told(params.load) == ["No such file or directory; run this where params.yaml is"]

@@ -1,0 +1,212 @@
+"""Presets: complete, valid, the thesis's values; params.yaml keeps its comments and comes back."""
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import params, yamlfile
+from pipeline.backbones import PLUG_POINTS
+from pipeline.errors import UserError
+from pipeline.presets import PRESETS, QUICK, rewritten, values_of
+
+ROOT = Path(__file__).parents[2]
+every_preset = pytest.mark.parametrize("name", PRESETS)
+
+
+def applied(text: str, name: str, **overrides: Any) -> str:
+    """`text` as the preset leaves it; overrides' keys are written with `__` for the dot."""
+    raw = yamlfile.parse(text, "params.yaml")
+    own = {key.replace("__", "."): value for key, value in overrides.items()}
+    return rewritten(text, values_of(name, raw, own))
+
+
+@cache
+def quick() -> str:
+    """params.yaml as committed, whatever preset it holds now."""
+    return applied((ROOT / "params.yaml").read_text(), "quick")
+
+
+@cache
+def of(name: str) -> str:
+    """The committed params.yaml as the preset leaves it."""
+    return applied(quick(), name)
+
+
+def values(text: str) -> dict[str, Any]:
+    return params.leaves(yamlfile.parse(text, "params.yaml"))
+
+
+def test_there_are_ten() -> None:
+    assert len(PRESETS) == 10
+
+
+@every_preset
+def test_a_preset_passes_the_check(name: str) -> None:
+    params.load_all(Path("params.yaml"), of(name))
+
+
+@every_preset
+def test_a_preset_sets_what_every_other_sets(name: str) -> None:
+    assert PRESETS[name].values.keys() == QUICK.keys()
+
+
+def test_quick_sets_everything_outside_methods_and_variants() -> None:
+    read = values(quick())
+    keys = {key for key in read if not key.startswith(("methods.", "ablate.variants."))}
+    assert keys == {key for key in QUICK if not key.startswith("methods.")}
+
+
+def test_quick_is_the_committed_file() -> None:
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=ROOT)
+    if changed.returncode:
+        pytest.skip("params.yaml is changed here, or this is no Git repository")
+    assert quick() == (ROOT / "params.yaml").read_text()
+
+
+@every_preset
+def test_quick_brings_the_file_back(name: str) -> None:
+    assert applied(applied(quick(), name, train__epochs=77), "quick") == quick()
+
+
+@every_preset
+def test_twice_is_once_and_what_was_before_does_not_matter(name: str) -> None:
+    assert applied(of(name), name) == of(name)
+    for before in ("birds", "ilsvrc-resnet50"):
+        assert applied(of(before), name) == of(name), before
+
+
+@every_preset
+def test_comments_stay_in_their_order(name: str) -> None:
+    comments = [re.findall("#.*", text) for text in (quick(), of(name))]
+    assert len(comments[0]) > 50
+    assert comments[0] == comments[1]
+
+
+@every_preset
+def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
+    read = values(of(name))
+    plugged = {k: v for k, v in read.items() if re.fullmatch(r"methods\.\w+\.plug_points", k)}
+    assert len(plugged) >= 2
+    for points in plugged.values():
+        assert len(points) == 3
+        assert set(points) <= set(PLUG_POINTS[read["backbone"]])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "cub-vgg16",
+            {
+                "dataset": "cub",
+                "backbone": "vgg16",
+                "weights": "imagenet",
+                "prepare.short_side": 256,
+                "input.resize": 256,
+                "input.crop": 224,
+                "train.epochs": 50,
+                "train.step_epochs": 15,
+                "train.batch_size": 32,
+                "train.learning_rate": 0.001,
+                "train.head_multiplier": 10,
+                "methods.ass.plug_points": ["pool3", "pool4", "conv5_3"],
+                "methods.ahd.hide_threshold": 0.8,
+            },
+        ),
+        (
+            "ilsvrc-resnet50",
+            {
+                "dataset": "ilsvrc",
+                "backbone": "resnet50",
+                "train.epochs": 10,
+                "train.step_epochs": 3,
+                "train.learning_rate": 0.001,
+                "methods.ahd.plug_points": ["layer2", "layer3", "layer4"],
+                "methods.ahd.hide_threshold": 0.9,
+            },
+        ),
+        ("cub-vgg16-rcam", {"method": "rcam", "train.learning_rate": 0.0001}),
+        (
+            "birds",
+            {
+                "dataset": "cub",
+                "backbone": "mobilenet_v2",
+                "datasets.cub.md5": None,
+                "train.batchnorm": "frozen",
+                "methods.ass.plug_points": ["expand7", "expand14", "last"],
+            },
+        ),
+    ],
+)
+def test_the_values_are_those_of_the_thesis(name: str, expected: dict[str, Any]) -> None:
+    read = values(of(name))
+    assert {key: read[key] for key in expected} == expected
+
+
+def test_own_values_win_and_plug_points_follow_an_own_backbone() -> None:
+    read = values(
+        applied(quick(), "birds", backbone="resnet50", methods__ass__plug_points=["layer4"])
+    )
+    assert read["methods.ass.plug_points"] == ["layer4"]
+    assert read["methods.ahd.plug_points"] == ["layer2", "layer3", "layer4"]
+
+
+VARIANTS = """
+    late: {when: all, method: ass, set: {methods.ass.plug_points: [pool4, conv5_3], seed: 1}}
+    early: {when: all, method: ass, set: {methods.ass.plug_points: [pool1, conv5_3]}}
+    own: {when: all, method: ass, backbone: vgg16, set: {methods.ass.plug_points: [conv5_3]}}
+"""
+
+
+def test_variants_are_plugged_at_the_same_depth_where_there_is_one() -> None:
+    text = quick()
+    text = text[: text.index("  variants:")] + "  variants:" + VARIANTS
+    moved = yamlfile.parse(applied(text, "cub-resnet50"), "")["ablate"]["variants"]
+    points = {name: variant["set"]["methods.ass.plug_points"] for name, variant in moved.items()}
+    assert points == {
+        "late": ["layer3", "layer4"],
+        "early": ["pool1", "conv5_3"],
+        "own": ["conv5_3"],
+    }
+    assert moved["late"]["set"]["seed"] == 1
+    assert applied(applied(text, "cub-resnet50"), "quick") == text
+
+
+def test_what_dvc_rewrote_is_put_back() -> None:
+    """`dvc exp run -S` writes lists in several lines and null as nothing."""
+    text = quick()
+    dvcs = text.replace(
+        "plug_points: [pool3, pool4, conv5_3]",
+        "plug_points:\n    - pool3\n    - pool4\n    - conv5_3",
+    ).replace("boxes: null ", "boxes:      ")
+    assert dvcs.count("- pool4") == 2
+    assert applied(dvcs, "quick") == text
+
+
+def test_a_new_method_needs_no_entry_here() -> None:
+    text = quick().replace("methods:  ", "methods:\n  new:\n    plug_points: [pool4]\n#")
+    read = values(applied(text, "birds"))
+    assert read["methods.new.plug_points"] == ["expand7", "expand14", "last"]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "problem"),
+    [
+        ("cub", {}, f"'cub' is no preset; allowed: {', '.join(PRESETS)}"),
+        ("quick", {"train.epoch": 3}, "-S train.epoch is unknown; did you mean train.epochs?"),
+        ("quick", {"epochs": 3}, "-S epochs is unknown; did you mean train.epochs?"),
+        (
+            "quick",
+            {"input": 3},
+            "-S input is a section; give its values one by one, as in input.resize",
+        ),
+    ],
+)
+def test_what_cannot_be_set(name: str, own: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError) as error:
+        values_of(name, params.read(ROOT / "params.yaml"), own)
+    assert error.value.problems == [problem]

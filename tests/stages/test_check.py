@@ -1,0 +1,46 @@
+"""`python -m stages.check`: the first stage; its output says only that all is well."""
+
+from pathlib import Path
+
+import pytest
+
+from stages import check, entry
+
+ROOT = Path(__file__).parents[2]
+MARKER = Path("data/params.ok")
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The committed params.yaml, copied to where the test is."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(text)
+    return text
+
+
+def test_the_marker_does_not_say_what_was_checked(text: str) -> None:
+    entry.run(check.main)
+    first = MARKER.read_bytes()
+    changed = text.replace("\nseed: ", "\nseed: 1")
+    assert changed != text
+    Path("params.yaml").write_text(changed)
+    entry.run(check.main)
+    assert MARKER.read_bytes() == first == b"params.yaml passed the check\n"
+
+
+def test_every_problem_is_told_and_nothing_written(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = text.replace("\nseed: ", "\nseed: -1").replace("\n  epochs: ", "\n  epochs: -")
+    Path("params.yaml").write_text(changed.replace("\ntrain:", "\ntrian: {}\ntrain:"))
+    with pytest.raises(SystemExit) as end:
+        entry.run(check.main)
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" is ")[0] for line in lines[:3]] == [
+        "error: params.yaml: seed",
+        "error: params.yaml: train.epochs",
+        "error: params.yaml: trian",
+    ]
+    assert not MARKER.exists()

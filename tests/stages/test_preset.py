@@ -1,0 +1,92 @@
+"""`python -m stages.preset`: lists presets, or writes one whole or not at all."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from pipeline.presets import PRESETS
+from stages import entry, preset
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    preset.apply("quick", {})
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Call the stage as from the shell; its output, or its errors after a failure with code 2."""
+
+    def call(*arguments: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["preset", *arguments])
+        try:
+            entry.run(preset.main)
+        except SystemExit as end:
+            assert end.code == 2
+            return capsys.readouterr().err.splitlines()
+        return capsys.readouterr().out.splitlines()
+
+    return call
+
+
+def test_presets_are_listed_in_one_line_each(run) -> None:  # type: ignore[no-untyped-def]
+    lines = run()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert all(PRESETS[line.split()[0]].title in line for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ignore[no-untyped-def]
+    lines = run("cub-resnet50", "-S", "train.epochs=3", "-S", "methods.ass.plug_points=[layer3, layer4]")  # fmt: skip
+    assert lines[0] == f"params.yaml: cub-resnet50, {len(lines) - 1} values changed"
+    assert "  dataset: 'synthetic' → 'cub'" in lines
+    assert "  train.epochs: 14 → 3" in lines
+    assert "  methods.ass.plug_points: [pool3, pool4, conv5_3] → [layer3, layer4]" in lines
+    read = params.load()
+    assert (read.dataset, read.backbone, read.train.epochs) == ("cub", "resnet50", 3)
+    assert read.train.learning_rate == 0.001
+    assert (
+        run("cub-resnet50", "-S", "train.epochs=3")[0]
+        == "params.yaml: cub-resnet50, 1 value changed"
+    )
+    assert run("cub-resnet50", "-S", "train.epochs=3") == [
+        "params.yaml: cub-resnet50, 0 values changed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problems"),
+    [
+        (["nope"], [f"'nope' is no preset; allowed: {', '.join(PRESETS)}"]),
+        (["-S", "seed=1"], ["-S goes with a preset; single values are changed in params.yaml"]),
+        (["birds", "-S", "seed"], ["-S 'seed' has no value; allowed: key=value"]),
+        (["birds", "-S", "seed=[1"], ["-S seed: line 1: this is no YAML: expected ',' or ']', but "
+         "got '<stream end>' while parsing a flow sequence"]),
+        (["birds", "-S", "sede=1", "-S", "train.epoch=2"],
+         ["-S sede is unknown; did you mean seed?",
+          "-S train.epoch is unknown; did you mean train.epochs?"]),
+        (["birds", "-S", "train.learning_rate=1e-4", "-S", "seed=-1"],
+         ["params.yaml: seed is -1; allowed: a whole number from 0 to 4294967295",
+          "params.yaml: train.learning_rate is the text '1e-4'; allowed: a number > 0 "
+          "(YAML reads 1e-4 as text: write 0.0001)"]),
+        (["birds", "-S", "methods.ass.plug_points=[pool3]", "-S", "method=ass", "-S", "ablate.always=false"],
+         ["params.yaml: methods.ass.plug_points is [pool3]; "
+          "allowed: expand7, expand14, last (the plug points of mobilenet_v2)"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_changes_nothing(run, arguments: list[str], problems: list[str]) -> None:  # type: ignore[no-untyped-def]
+    before = Path("params.yaml").read_bytes()
+    assert run(*arguments) == [f"error: {problem}" for problem in problems]
+    assert Path("params.yaml").read_bytes() == before
+    assert list(Path().iterdir()) == [Path("params.yaml")]
+
+
+def test_a_small_number_is_written_so_that_it_is_read_back(run) -> None:  # type: ignore[no-untyped-def]
+    run("quick", "-S", "train.learning_rate=0.00001")
+    assert params.load().train.learning_rate == 0.00001
