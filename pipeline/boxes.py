@@ -13,7 +13,7 @@ Numba is imported, and the sweep compiled (once, cached), when the first sweep i
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 Protocol = Literal["classic", "wsoleval"]
+PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
 
 
@@ -60,7 +61,7 @@ def sweep(
     threads: int | None = None,
 ) -> NDArray[np.int32]:
     """Boxes [B, T, 4] of the largest component at rising thresholds [T], or [B, T]."""
-    return _sweep(maps, thresholds, protocol, None, threads)[0]
+    return _sweep(maps, thresholds, protocol, threads=threads)[0]
 
 
 def curve(
@@ -79,32 +80,29 @@ def curve(
     if len(truth) != len(maps):
         raise ValueError(f"{len(maps)} maps but ground truth for {len(truth)}")
     boxes = [np.asarray(b, np.float64).reshape(-1, 4) for b in truth]
-    _, largest, every = _sweep(maps, thresholds, protocol, boxes, threads)
+    scored = _sweep(maps, thresholds, protocol, truth=boxes, threads=threads)[1]
     without = np.array([len(b) == 0 for b in boxes], bool)
-    largest[without] = np.nan
-    every[without] = np.nan
-    return Curve(largest, every)
+    scored.largest[without] = np.nan
+    scored.any[without] = np.nan
+    return scored
 
 
 def seeds(
-    maps: NDArray[Any], thresholds: ArrayLike, grid: tuple[int, int], *, outline: bool
+    maps: NDArray[Any],
+    thresholds: ArrayLike,
+    grid: tuple[int, int],
+    *,
+    outline: bool,
+    threads: int | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Largest boxes [B, T, 4] under `classic` and the cells [B, T, h, w] of `grid` that bound them.
+    """Largest boxes [B, T, 4] under `classic` and the cells [B, T, h, w] of `grid` that hold them.
 
     Those are the cells under the component's pixels on the four sides of its box or, with `outline`,
     under all its pixels that have a 4-neighbour outside it.
     """
-    levels, falls, taus = _levels(maps, thresholds, "classic", None)
-    boxes = np.empty((len(levels), taus.shape[1], 4), np.int32)
-    cells = np.empty((*boxes.shape[:2], *grid), np.bool_)
-
-    from pipeline import sweep as compiled
-
-    def work(part: slice) -> None:
-        compiled.seeds(levels[part], outline, boxes[part], cells[part])
-
-    in_parallel(work, len(levels), None)
-    boxes[falls], cells[falls] = boxes[falls, ::-1], cells[falls, ::-1]
+    boxes, _, cells = _sweep(
+        maps, thresholds, "classic", grid=grid, outline=outline, threads=threads
+    )
     return boxes, cells
 
 
@@ -112,29 +110,41 @@ def _sweep(
     maps: NDArray[Any],
     thresholds: ArrayLike,
     protocol: Protocol,
-    truth: Sequence[NDArray[np.float64]] | None,
+    *,
+    truth: Sequence[NDArray[np.float64]] | None = None,
+    grid: tuple[int, int] | None = None,
+    outline: bool = False,
     threads: int | None,
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes [B, T, 4], and the curve's two arrays [B, T], empty without ground truth."""
+) -> tuple[NDArray[np.int32], Curve, NDArray[np.bool_]]:
+    """Boxes [B, T, 4]; with `truth` the curve, else [B, 0]; with `grid` cells [B, T, h, w]."""
     levels, falls, taus = _levels(maps, thresholds, protocol, threads)
-    images, (steps,) = len(levels), taus.shape[1:]
+    images, steps = len(levels), taus.shape[1]
     flat = np.concatenate([np.empty((0, 4)), *(truth or [])])
-    offsets = np.concatenate([[0], np.cumsum([len(b) for b in truth or []], dtype=np.int64)])
+    offsets = np.zeros(images + 1, np.int64)
+    offsets[1:] = np.cumsum([len(b) for b in truth]) if truth else 0
     boxes = np.empty((images, steps, 4), np.int32)
-    largest = np.empty((images if truth else 0, steps), np.float32)
-    every = np.empty_like(largest)
+    largest, every = np.empty((2, images, steps if truth else 0), np.float32)
+    cells = np.zeros((images, steps, *grid) if grid else (images, 0, 0, 0), np.bool_)
 
     from pipeline.sweep import curves
 
     def work(part: slice) -> None:
-        mine = offsets[part.start : part.stop + 1] if truth else offsets
-        contours = protocol == "wsoleval"
-        curves(levels[part], contours, flat, mine, boxes[part], largest[part], every[part])
+        curves(
+            levels[part],
+            protocol == "wsoleval",
+            outline,
+            flat,
+            offsets[part.start : part.stop + 1],
+            boxes[part],
+            largest[part],
+            every[part],
+            cells[part],
+        )
 
     in_parallel(work, images, threads)
-    for array in (boxes, largest, every) if truth else (boxes,):
+    for array in (boxes, largest, every, cells):
         array[falls] = array[falls, ::-1]
-    return boxes, largest, every
+    return boxes, Curve(largest, every), cells
 
 
 def _levels(
@@ -159,9 +169,11 @@ def _levels(
 
 def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) -> NDArray[Any]:
     """The maps as a contiguous array, 8-bit under `wsoleval`; or ValueError."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(PROTOCOLS)}")
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps have shape {maps.shape}; allowed: [B, height, width], not empty")
-    if taus.size == 0 or not (np.diff(taus) >= 0).all():
+    if taus.size == 0 or np.isnan(taus).any() or (np.diff(taus) < 0).any():
         raise ValueError("thresholds must be given in rising order, at least one")
     if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
         raise ValueError("maps hold NaN or infinite values")

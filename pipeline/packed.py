@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets import Entry
+from pipeline.datasets import NO_BOXES, Entry
 from pipeline.errors import UserError
 from pipeline.outputs import read_json, write_json
 
@@ -73,11 +73,9 @@ class Split:
 
     def __init__(self, table: pa.Table) -> None:
         self.ids: list[str] = table["id"].to_pylist()
-        self.labels: np.ndarray = table["label"].to_numpy().astype(np.int64)
-        self.sizes: np.ndarray = np.stack(
-            [table["height"].to_numpy(), table["width"].to_numpy()], axis=1
-        ).astype(np.int32)
-        self.boxes: list[np.ndarray] = _boxes(table["boxes"])
+        self.labels = _array(table["label"]).astype(np.int64)
+        self.sizes = np.stack([_array(table["height"]), _array(table["width"])], axis=1)
+        self.boxes = _boxes(table["boxes"])
         self._images: pa.ChunkedArray = table["image"]
 
     @classmethod
@@ -103,11 +101,35 @@ class Split:
         return image
 
 
+# Arrays go in and out by their buffers: Arrow's own conversions import pandas, which takes seconds.
+
+
+def _array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.array(np.from_dlpack(whole))
+
+
 def _boxes(column: pa.ChunkedArray) -> list[np.ndarray]:
     """One float32 [n, 4] per row."""
-    counts = column.combine_chunks().value_lengths().to_numpy()
-    flat = column.combine_chunks().flatten().flatten().to_numpy().reshape(-1, 4)
-    return np.split(flat, np.cumsum(counts)[:-1]) if len(counts) else []
+    rows = column.combine_chunks()
+    ends = np.cumsum(_array(rows.value_lengths()))
+    flat = _array(rows.flatten().flatten()).reshape(-1, 4)
+    return np.split(flat, ends[:-1]) if len(ends) else []
+
+
+def _numbers(kind: pa.DataType, values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values.tobytes())])
+
+
+def _strings(kind: pa.DataType, values: Sequence[bytes]) -> pa.Array:
+    content = pa.py_buffer(b"".join(values))
+    offsets = _offsets([len(value) for value in values])
+    return pa.Array.from_buffers(kind, len(values), [None, offsets, content])
+
+
+def _offsets(lengths: Sequence[int]) -> pa.Buffer:
+    """Where each item begins in the joined content, and where the last one ends."""
+    return pa.py_buffer(np.cumsum([0, *lengths], dtype=np.int32).tobytes())
 
 
 class Writer:
@@ -141,8 +163,23 @@ class Writer:
     def close(self) -> None:
         """Check that all is written; files are complete as soon as their last image has come."""
         missing = sum(file.pending for file in self._files)
+        self._drop()
         if missing:
             raise RuntimeError(f"{missing} images were neither added nor skipped")
+
+    def _drop(self) -> None:
+        for file in self._files:
+            if file.spool is not None:
+                file.spool.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._drop()
 
 
 class _File:
@@ -173,10 +210,10 @@ class _File:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         kept = np.flatnonzero(self.lengths)
-        for start in range(0, len(kept), ROWS_PER_BATCH):
+        for start in range(0, max(1, len(kept)), ROWS_PER_BATCH):  # a batch even of nothing
             rows = kept[start : start + ROWS_PER_BATCH]
             entries = [self.entries[row] for row in rows]
-            boxes = np.concatenate([entry.boxes for entry in entries])
+            boxes = np.concatenate([NO_BOXES, *(entry.boxes for entry in entries)])
             box = pa.Array.from_buffers(
                 SCHEMA.field("boxes").type.value_type,
                 len(boxes),
@@ -202,21 +239,3 @@ class _File:
         assert self.spool is not None
         self.spool.seek(self.offsets[row])
         return self.spool.read(self.lengths[row])
-
-
-# Columns are made of their buffers: pa.array would import pandas, which takes seconds.
-
-
-def _numbers(kind: pa.DataType, values: np.ndarray) -> pa.Array:
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values.tobytes())])
-
-
-def _strings(kind: pa.DataType, values: Sequence[bytes]) -> pa.Array:
-    content = pa.py_buffer(b"".join(values))
-    offsets = _offsets([len(value) for value in values])
-    return pa.Array.from_buffers(kind, len(values), [None, offsets, content])
-
-
-def _offsets(lengths: Sequence[int]) -> pa.Buffer:
-    """Where each item begins in the joined content, and where the last one ends."""
-    return pa.py_buffer(np.cumsum([0, *lengths], dtype=np.int32).tobytes())

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
@@ -54,28 +55,30 @@ def prepare(
         for split, part in parts.items()
         for position, entry in enumerate(part)
     }
-    writers = {split: packed.Writer(out, split, part) for split, part in parts.items()}
     unreadable: dict[str, str] = {}
     problems: dict[str, str] = {}
     over_edge = 0
-    for done, (entry, image) in enumerate(_prepared(dataset, settings, workers), 1):
-        split, position = places[entry.id]
-        if image.problem:
-            unreadable[entry.id] = image.problem
-            writers[split].skip(position)
-        else:
-            writers[split].add(position, image.encoded, image.size)
-            outside = _outside(entry, image.size)
-            over_edge += len(outside)
-            if outside and not dataset.published:
-                problems[entry.id] = "; ".join(outside)
-        progress(done, len(index))
-    if not settings.skip_unreadable:
-        problems |= unreadable
-    if problems:
-        raise UserError(_told(dataset, problems, unreadable))
-    for writer in writers.values():
-        writer.close()
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(packed.Writer(out, split, part))
+            for split, part in parts.items()
+        }
+        for done, (entry, image) in enumerate(_prepared(dataset, settings, workers), 1):
+            split, position = places[entry.id]
+            if image.problem:
+                unreadable[entry.id] = image.problem
+                writers[split].skip(position)
+            else:
+                writers[split].add(position, image.encoded, image.size)
+                outside = _outside(entry, image.size)
+                over_edge += len(outside)
+                if outside and not dataset.published:
+                    problems[entry.id] = "; ".join(outside)
+            progress(done, len(index))
+        if not settings.skip_unreadable:
+            problems |= unreadable
+        if problems:
+            raise UserError(_told(dataset, problems, unreadable))
     kept = [entry for entry in index if entry.id not in unreadable]
     check_classes(kept, dataset.class_names)
     counts = Counter(entry.split for entry in kept)

@@ -139,7 +139,7 @@ PRESETS: dict[str, Preset] = {
 # VGG16's plug points, and what stands at their depth in another backbone. The thesis plugs VGG16 at
 # pool3, pool4 and conv5_3 and does not say where it plugs ResNet50: the stages whose maps have the
 # same sizes, 28×28 and twice 14×14, are our choice.
-PLUG_POINTS = ("pool3", "pool4", "conv5_3")
+THESIS_POINTS = ("pool3", "pool4", "conv5_3")
 SAME_DEPTH: dict[str, dict[str, str]] = {
     "resnet50": {"pool2": "layer1", "pool3": "layer2", "pool4": "layer3", "conv5_3": "layer4"},
     "mobilenet_v2": {"pool3": "expand7", "pool4": "expand14", "conv5_3": "last"},
@@ -154,7 +154,7 @@ def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -
     """
     if name not in PRESETS:
         raise UserError(f"{name!r} is no preset; allowed: {', '.join(PRESETS)}")
-    if problems := [f"-S {told}" for key in overrides if (told := key_problem(raw, key))]:
+    if problems := [told for key in overrides if (told := key_problem(raw, key))]:
         raise UserError(problems)
     preset = PRESETS[name].values
     if missing := [key for key in preset if key_problem(raw, key)]:
@@ -162,9 +162,9 @@ def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -
     backbone = overrides.get("backbone", preset["backbone"])
     depths = SAME_DEPTH.get(str(backbone), {})
     plugged = {
-        f"methods.{method}.plug_points": [depths.get(point, point) for point in PLUG_POINTS]
+        f"methods.{method}.plug_points": [depths.get(point, point) for point in THESIS_POINTS]
         for method, section in raw["methods"].items()
-        if "plug_points" in (section or {})
+        if isinstance(section, dict) and "plug_points" in section
     }
     single = {**preset, **plugged, **overrides}
     return {tuple(key.split(".")): value for key, value in single.items()} | _moved(raw, depths)
@@ -198,8 +198,9 @@ def _moved(raw: Mapping[str, Any], depths: Mapping[str, str]) -> dict[Key, list[
         key = tuple(dotted.split(".", maxsplit=4))
         if key[1] != "variants" or key[3:4] != ("set",) or not dotted.endswith(".plug_points"):
             continue
-        if raw["ablate"]["variants"][key[2]].get("backbone"):
-            continue
+        texts = isinstance(points, list) and all(isinstance(point, str) for point in points)
+        if not texts or raw["ablate"]["variants"][key[2]].get("backbone"):
+            continue  # what is no list of texts, the check tells
         names = [vgg16.get(point, point) for point in points]
         complete = all(name in depths for name in names)
         moved[key] = [depths[name] for name in names] if complete else names

@@ -159,4 +159,4 @@ def share(weights: Weights, values: NDArray[Any]) -> NDArray[np.float64]:
     kind = np.float32 if values.dtype == bool else np.float64
     total = weights.sum(axis=1, dtype=np.float64).reshape(-1, *[1] * (values.ndim - 1))
     counts = (weights @ values.astype(kind)).astype(np.float64)
-    return 100 * np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    return np.divide(100 * counts, total, out=np.full_like(counts, np.nan), where=total > 0)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
@@ -81,7 +80,7 @@ def described(annotation: Any, metadata: Iterable[object] = ()) -> str:
         kinds = [described(a, metadata) for a in arguments if a is not type(None)]
         return " or ".join(kinds + ["null"] * (type(None) in arguments))
     if origin is tuple:
-        some = any(isinstance(m, annotated_types.MinLen) for m in _limits(metadata))
+        some = "MinLen" in {type(limit).__name__ for limit in _limits(metadata)}
         return f"a {'non-empty ' * some}list, each item: {described(arguments[0])}"
     if annotation is bool:
         return "true or false"
@@ -109,8 +108,7 @@ def _told(section: type[Section], given: object, where: str, error: Mapping[str,
         return [f"{name} is missing; allowed: {allowed}"]
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
-        owner = field is None or _section_of(field.annotation) is not None
-        if owner:
+        if field is None or _section_of(field.annotation):
             return [f"{name}.{line}".lstrip(".") for line in text.splitlines()]
         allowed = text
     value: Any = given

@@ -263,14 +263,15 @@ def workspace(height, width, thresholds):  # type: ignore[no-untyped-def]
 
 
 @jit
-def curves(levels, contours, truth, offsets, boxes, largest, every):  # type: ignore[no-untyped-def]
-    """Largest boxes [B, T, 4] of level maps [B, H, W] and, where there is room, best IoU [B, T]."""
+def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
+    """Largest boxes [B, T, 4] of level maps [B, H, W]; where there is room (T not 0), IoU [B, T] and
+    cells [B, T, h, w].
+    """
     images, height, width = levels.shape
     thresholds = boxes.shape[1]
     found, runs, bucket, label, forest, changed = workspace(height, width, thresholds)
-    scored = every.shape[0] > 0
+    scored = every.shape[1] > 0
     spans = np.empty((height * width if scored else 0, 6), np.int32)
-    none = np.empty((0, 0, 0), np.bool_)
     rungs = 1
     while 1 << rungs <= thresholds:
         rungs += 1
@@ -279,30 +280,16 @@ def curves(levels, contours, truth, offsets, boxes, largest, every):  # type: ig
     for i in range(images):
         sort_runs(levels[i], found, runs, bucket)
         n = grow_components(
-            runs, bucket, contours, False, label, forest, changed, spans, boxes[i], none
+            runs, bucket, contours, outline, label, forest, changed, spans, boxes[i], cells[i]
         )
         if scored:
-            mine = truth[offsets[i] : offsets[i + 1]]
+            real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
-            raise_to(spans[:n], True, mine, pad, table)
+            raise_to(spans[:n], True, real, pad, table)
             if contours:
                 n = grow_holes(runs, bucket, thresholds, label, forest, changed, spans)
-                raise_to(spans[:n], False, mine, pad, table)
+                raise_to(spans[:n], False, real, pad, table)
             settle(table)
             for k in range(thresholds):
-                largest[i, k] = best_iou(boxes[i, k], mine, pad)
+                largest[i, k] = best_iou(boxes[i, k], real, pad)
                 every[i, k] = max(table[0, k], largest[i, k])
-
-
-@jit
-def seeds(levels, outline, boxes, cells):  # type: ignore[no-untyped-def]
-    """Largest boxes [B, T, 4] of level maps [B, H, W] and the cells [B, T, h, w] that hold them."""
-    images, height, width = levels.shape
-    found, runs, bucket, label, forest, changed = workspace(height, width, boxes.shape[1])
-    spans = np.empty((0, 6), np.int32)
-    cells[:] = False
-    for i in range(images):
-        sort_runs(levels[i], found, runs, bucket)
-        grow_components(
-            runs, bucket, False, outline, label, forest, changed, spans, boxes[i], cells[i]
-        )

@@ -14,6 +14,7 @@ COLUMNS = 11
 # Columns of a span: the time, in thresholds, over which a component has one box.
 FIRST, LAST = 4, 5
 UNKNOWN = -1
+OFF = 2**31 - 1  # above every component's number
 
 
 @inlined
@@ -46,25 +47,35 @@ def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def touching(y, x0, x1, reach, other):  # type: ignore[no-untyped-def]
+    """First and last column, and the stride, of what a run touches in row y − 1, y or y + 1."""
+    if other == y:
+        return x0 - 1, x1, x1 - x0 + 1
+    return x0 - reach, x1 - 1 + reach, 1
+
+
+@inlined
 def switch_on(label, forest, spans, born, y, x0, x1, reach, step):  # type: ignore[no-untyped-def]
     """Switch columns x0 … x1 − 1 of row y on; return their component, number `born` if it is new.
 
     `label` has a frame of one pixel that is never on. Reach 1 is 8-connected, 0 is 4-connected.
     """
-    root, seen = -1, -1
-    for other in (y - 1, y + 1):
-        for x in range(x0 - reach, x1 + reach):
+    # Nearly always all that is touched is one component; finding that out needs no branches.
+    lowest, highest = OFF, -1
+    for other in range(y - 1, y + 2):
+        first, last, stride = touching(y, x0, x1, reach, other)
+        for x in range(first, last + 1, stride):
             c = label[other, x]
-            if c >= 0 and c != seen:
-                seen = c
-                c = find(forest, c)
-                root = c if root < 0 else join(forest, spans, root, c, step)
-    for x in (x0 - 1, x1):
-        c = label[y, x]
-        if c >= 0 and c != seen:
-            seen = c
-            c = find(forest, c)
-            root = c if root < 0 else join(forest, spans, root, c, step)
+            lowest = min(lowest, c if c >= 0 else OFF)
+            highest = max(highest, c)
+    root = find(forest, highest) if highest >= 0 else -1
+    if lowest < highest:
+        for other in range(y - 1, y + 2):
+            first, last, stride = touching(y, x0, x1, reach, other)
+            for x in range(first, last + 1, stride):
+                c = label[other, x]
+                if c >= 0 and c != highest:
+                    root = join(forest, spans, root, find(forest, c), step)
     start = (y - 1) * (label.shape[1] - 2) + x0 - 1
     if root < 0:
         root = born
@@ -86,7 +97,8 @@ def switch_on(label, forest, spans, born, y, x0, x1, reach, step):  # type: igno
         forest[root, BOTTOM] = max(forest[root, BOTTOM], y)
         forest[root, START] = min(forest[root, START], start)
     forest[root, PIXELS] += x1 - x0
-    label[y, x0:x1] = root
+    for x in range(x0, x1):
+        label[y, x] = root
     return root
 
 

@@ -19,16 +19,19 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     Numba's cache looks at the one file a function stands in; the functions of a sweep call each
     other over several, so their cache is named after the text of all.
     """
+    config: Any = numba.config
     here = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted(here.glob("sweep*.py")))
-    cache = here / "__pycache__" / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
+    root = Path(config.CACHE_DIR or here / "__pycache__")
+    cache = root / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache)
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(cache)
         try:
             return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            config.CACHE_DIR = before
 
     return decorate
 

@@ -11,11 +11,16 @@ class Sampler:
 
     MLflow's thread asks the server before each sample and ends for good if it does not answer; here
     samples go wherever `receive` puts them. The first come quickly, so that a short run has some.
-    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another longest interval, in seconds.
+    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another longest interval, in seconds. `fail` is told
+    the error that ends the watch, if there is one.
     """
 
-    def __init__(self, receive: Callable[[Mapping[str, float]], None]) -> None:
-        self._receive = receive
+    def __init__(
+        self,
+        receive: Callable[[Mapping[str, float]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._receive, self._fail = receive, fail
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="system-metrics")
 
@@ -29,6 +34,12 @@ class Sampler:
             self._thread.join(timeout=5)
 
     def _watch(self) -> None:
+        try:
+            self._sample()
+        except Exception as error:
+            self._fail(error)
+
+    def _sample(self) -> None:
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

@@ -70,13 +70,13 @@ class Run:
         self._said: set[str] = set()
         self._is_down = self._is_terminated = False
         self._tables: list[dict[str, str]] = []
-        self._sampler = Sampler(self._sample) if is_sampled else None
+        self._sampler = Sampler(self._sample, self._unwatched) if is_sampled else None
         if os.environ.get("WSOL_TRACKING") == "off":
             return
         try:
             root = find_root()
             self._journal = Journal(root, key, reopen)
-        except OSError as error:  # a full or read-only disk
+        except (OSError, ValueError) as error:  # a full or read-only disk, a damaged journal
             self._say(f"nothing of this run is kept: {error}")
             return
         self._store = store.current(root, experiment)
@@ -279,6 +279,9 @@ class Run:
         """System metrics, from another thread: into the journal only. A step is a second of the run."""
         named = {f"system/{key}": value for key, value in values.items()}
         self._held().append("metrics", step=(now() - self._began) // 1000, values=named)
+
+    def _unwatched(self, error: Exception) -> None:
+        self._say(f"no more system metrics: {store.why(error)}")
 
     def _deliver(self, last: bool = False) -> None:
         if self._is_down and not last:

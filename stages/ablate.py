@@ -13,14 +13,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", help="a key of ablate.variants in params.yaml")
     key: str = parser.parse_args().variant
-    settings = params.load(method=False)
-    if key in settings.ablate.variants and not settings.ablate.runs(key):
-        switch = f"ablate.{settings.ablate.variants[key].when}"
+    ablate = params.load_ablate()
+    if key in ablate.variants and not ablate.runs(key):
+        switch = f"ablate.{ablate.variants[key].when}"
         with whole_directory(ABLATION / key) as partial:
             write_json(partial / "localization.json", {"run": False, "when": switch})
         print(f"{key}: not run, since {switch} is false in params.yaml")
         return
-    run(key, params.variant(settings, key))
+    run(key, params.variant(key))
 
 
 def run(key: str, settings: Params) -> None:
@@ -50,8 +50,8 @@ def run(key: str, settings: Params) -> None:
         model, history = trained(settings, checkpoint, tracked)
         write_history(partial, history)
         sha256 = digest_file(checkpoint.weights)
-        figures, _ = evaluate(model, settings, partial, sha256, key)
-        tracked.metrics({f"loc/{name}": figures[name] for name in figures["intervals"]}, step=0)
+        evaluate(model, settings, partial, sha256, key)
+        tracked.evaluation(partial)
 
 
 if __name__ == "__main__":

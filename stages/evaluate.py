@@ -43,9 +43,7 @@ def main() -> None:
     meta = packed.read_meta(PREPARED)
     with tracking.Run.find_or_open(
         model_sha256=trained.sha256,
-        evaluation_sha256=digest(
-            [settings.box.model_dump_json().encode(), settings.evaluate.model_dump_json().encode()]
-        ),
+        evaluation_sha256=evaluation_sha256(settings),
         name=run_name(settings),
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
@@ -54,6 +52,12 @@ def main() -> None:
         draw(trained.method, test, settings, METRICS / "pictures")
         run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
+
+
+def evaluation_sha256(settings: Params) -> str:
+    """Fingerprint of the settings that decide the figures of a given model."""
+    sections = (settings.box, settings.evaluate, settings.input, settings.method_params)
+    return digest(section.model_dump_json().encode() for section in sections)
 
 
 def evaluate(
@@ -162,11 +166,10 @@ def panel(
         heatmap,
         box - corner,
         images.boxes[index] * shrink - corner,
-        images.ids[index],
-        note=f"{predicted} {test.score[index]:.0%}"
-        + ("" if predicted == true else f" (is {true})")
-        + ("" if np.isnan(iou) else f" · IoU {iou:.2f}")
-        + f" · threshold {test.threshold[index]:.2f}",
+        f"{predicted} {test.score[index]:.0%}" + ("" if predicted == true else f", is {true}"),
+        note=("" if np.isnan(iou) else f"IoU {iou:.2f} · ")
+        + f"threshold {test.threshold[index]:.2f} · {images.ids[index]}",
+        tile=pictures.tile_size(images.sizes),
     )
 
 

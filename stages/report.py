@@ -27,7 +27,7 @@ def main() -> None:
 
 def read() -> Results:
     """What the stages before measured, variants in the order of params.yaml."""
-    variants = params.load(method=False).ablate.variants
+    variants = params.load_ablate().variants
     return runs.read(METRICS, {key: variant.set for key, variant in variants.items()})
 
 

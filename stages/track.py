@@ -71,7 +71,7 @@ def status(root: Path) -> None:
                 running = "" if file else ", still running"
             print(f"{name}: {events} events for MLflow ({target}){running}, in {path}")
     print(
-        f"{waiting} runs wait; deliver them: python -m stages.track sync"
+        f"waiting: {waiting}; to deliver: python -m stages.track sync"
         if waiting
         else "every run is in MLflow"
     )

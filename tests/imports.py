@@ -5,8 +5,6 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Modules imported by a name that params.yaml holds: what dvc.yaml must list for them.
-BY_NAME = {"pipeline.methods": "pipeline/methods/{method}.py"}
 
 
 @cache

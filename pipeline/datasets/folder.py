@@ -7,7 +7,6 @@ are: data/raw holds the list of them, with the checksum of each, and the boxes.
 
 import csv
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -142,6 +141,11 @@ def _find(root: Path, params: Params) -> tuple[list[str], int]:
         for name in folders
         if name not in classes
     ]
+    problems += [
+        f"{root}/{ascii(path.as_posix())[1:-1]}: its name is not UTF-8; rename it"
+        for path in found
+        if not _is_text(path)
+    ][:SHOWN]
     if not problems and len(classes) < 2:
         problems.append(f"{root} has {len(classes)} class folders; allowed: at least two")
     if problems:
@@ -149,15 +153,26 @@ def _find(root: Path, params: Params) -> tuple[list[str], int]:
     return sorted(path.as_posix() for path in found), len(paths) - len(found)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Every file below `root`, through links too; hidden files and folders are left out."""
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        subfolders[:] = [] if real in seen else [s for s in subfolders if not s.startswith(".")]
-        if real not in seen:
-            yield from (Path(folder, file) for file in files if not file.startswith("."))
-        seen.add(real)
+def _is_text(path: Path) -> bool:
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Every file below `folder`, through links too (but no loops); what is hidden is left out."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, above | {real})
+        else:
+            yield path
 
 
 def _drawn(ids: Sequence[str], given: dict[str, SplitName], params: Params) -> dict[str, SplitName]:

@@ -39,9 +39,8 @@ class Method(nn.Module):
     probabilities [B, K], and None where the labels are not known.
     """
 
-    box_selection = (
-        "fixed"  # place 5: how this method's heatmap becomes a box, a value of box.selection
-    )
+    box_selection: str = "fixed"
+    """Place 5: how the method's own heatmap becomes a box, a value of box.selection."""
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Section) -> None:
         super().__init__()

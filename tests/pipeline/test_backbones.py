@@ -83,6 +83,17 @@ def test_weights_are_listed_once_and_a_copy_shares_none(name: str) -> None:
         assert torch.equal(twin(images()), expected)
 
 
+def test_a_segment_runs_with_other_weights_for_methods_that_freeze_a_copy() -> None:
+    backbone = backbones.build("vgg_small").eval()
+    zeros = {name: torch.zeros_like(p) for name, p in backbone.named_parameters()}
+    features = torch.rand(2, 64, 2, 4)
+    with torch.no_grad():
+        expected = backbone(features, after="pool4")
+        frozen = torch.func.functional_call(backbone, zeros, (features,), {"after": "pool4"})
+        assert expected.any() and not frozen.any()
+        assert torch.equal(backbone(features, after="pool4"), expected)
+
+
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
 def test_trunk_has_torchvision_names_and_shapes(name: str) -> None:
     with torch.device("meta"):

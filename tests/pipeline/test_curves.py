@@ -36,7 +36,10 @@ def test_which_curves_results_have(tmp_path: Path) -> None:
     assert [name for name, _, _ in curves.of(runs.read(tmp_path))] == ["thresholds", "training"]
     measure(tmp_path / "ablation" / "methods-cam")
     measure(tmp_path / "ablation" / "methods-rcam", "rcam", selection="two_stage")
-    names = [name for name, _, _ in curves.of(runs.read(tmp_path))]
+    results = runs.read(tmp_path)
+    names = [name for name, _, _ in curves.of(results)]
+    assert curves._threshold(results.main) == 0.2
+    assert curves._threshold(results.variants["methods-rcam"]) is None
     assert names == ["methods", "thresholds", "training"]
 
 

@@ -48,10 +48,13 @@ def test_attention_map_is_the_mean_over_channels() -> None:
 
 
 def test_attention_map_sums_half_precision_in_float32() -> None:
-    features = torch.full((1, 512, 3, 5), 1.0078125, dtype=torch.bfloat16)
-    attention = hiding.attention_map(features)
-    assert attention.dtype == torch.float32
-    assert torch.all(attention == 1.0078125)
+    features = torch.ones(1, 2, 3, 5, dtype=torch.bfloat16)
+    features[:, 1] = 1.0078125  # the next number bfloat16 has
+    assert torch.all(hiding.attention_map(features) == 1.00390625)
+
+
+def test_attention_map_is_a_constant_to_the_gradient() -> None:
+    assert not hiding.attention_map(torch.ones(1, 2, 3, 5, requires_grad=True)).requires_grad
 
 
 # --- Eq. 11 -----------------------------------------------------------------------------------

@@ -23,13 +23,12 @@ def entries(count: int) -> list[Entry]:
 
 def write(root: Path, index: list[Entry], order: list[int], skipped: int | None = None) -> None:
     root.mkdir(exist_ok=True)
-    writer = packed.Writer(root, "train", index, per_file=4)
-    for i in order:
-        if i == skipped:
-            writer.skip(i)
-        else:
-            writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
-    writer.close()
+    with packed.Writer(root, "train", index, per_file=4) as writer:
+        for i in order:
+            if i == skipped:
+                writer.skip(i)
+            else:
+                writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
 
 
 def test_columns_come_back_in_the_order_of_the_index(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"train.epochs": True}, "train.epochs is true; allowed: a whole number >= 1"),
         ({"train.momentum": True}, "train.momentum is true; allowed: a number >= 0 and < 1"),
         ({"train.momentum": None}, "train.momentum is null; allowed: a number >= 0 and < 1"),
-        ({"train.momentum": float("nan")}, "train.momentum is nan; allowed: a number >= 0 and < 1"),
+        ({"train.weight_decay": float("inf")}, "train.weight_decay is inf; allowed: a number >= 0"),
         ({"box.two_stage.step": 1}, "box.two_stage.step is 1; allowed: a number > 0 and < 1"),
         ({"box.two_stage.center": 1}, "box.two_stage.center is 1; allowed: true or false"),
         ({"input.test": "crop"}, "input.test is 'crop'; allowed: squash, center_crop"),

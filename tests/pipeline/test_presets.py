@@ -197,12 +197,12 @@ def test_a_new_method_needs_no_entry_here() -> None:
     ("name", "own", "problem"),
     [
         ("cub", {}, f"'cub' is no preset; allowed: {', '.join(PRESETS)}"),
-        ("quick", {"train.epoch": 3}, "-S train.epoch is unknown; did you mean train.epochs?"),
-        ("quick", {"epochs": 3}, "-S epochs is unknown; did you mean train.epochs?"),
+        ("quick", {"train.epoch": 3}, "train.epoch is unknown; did you mean train.epochs?"),
+        ("quick", {"epochs": 3}, "epochs is unknown; did you mean train.epochs?"),
         (
             "quick",
             {"input": 3},
-            "-S input is a section; give its values one by one, as in input.resize",
+            "input is a section; give its values one by one, as in input.resize",
         ),
     ],
 )

@@ -69,8 +69,8 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
         (["birds", "-S", "seed=[1"], ["-S seed: line 1: this is no YAML: expected ',' or ']', but "
          "got '<stream end>' while parsing a flow sequence"]),
         (["birds", "-S", "sede=1", "-S", "train.epoch=2"],
-         ["-S sede is unknown; did you mean seed?",
-          "-S train.epoch is unknown; did you mean train.epochs?"]),
+         ["sede is unknown; did you mean seed?",
+          "train.epoch is unknown; did you mean train.epochs?"]),
         (["birds", "-S", "train.learning_rate=1e-4", "-S", "seed=-1"],
          ["params.yaml: seed is -1; allowed: a whole number from 0 to 4294967295",
           "params.yaml: train.learning_rate is the text '1e-4'; allowed: a number > 0 "

@@ -71,7 +71,7 @@ def test_status_says_what_waits_and_for_whom(
     call(monkeypatch, "status")
     waits, end = capsys.readouterr().out.splitlines()
     assert waits == f"cam-s0: 3 events for MLflow ({address}), in {root}/.journal/k.jsonl"
-    assert end == "1 runs wait; deliver them: python -m stages.track sync"
+    assert end == "waiting: 1; to deliver: python -m stages.track sync"
 
 
 def test_sync_says_that_the_server_is_still_dead(

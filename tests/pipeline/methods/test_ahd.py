@@ -97,6 +97,7 @@ def test_spatial_softmax_leaves_out_hidden_pixels() -> None:
     assert torch.allclose(left, torch.tensor([[[[0.25, 0.75, 0.0]]]]))
     sharper = ahd.spatial_softmax(maps, 0.5, hidden)
     assert torch.allclose(sharper, torch.tensor([[[[0.1, 0.9, 0.0]]]]))
+    assert torch.isfinite(ahd.spatial_softmax(maps, 0.1, torch.ones_like(hidden))).all()
 
 
 def test_channel_weights_by_hand() -> None:

@@ -43,12 +43,16 @@ def batch(count: int = 2) -> tuple[Tensor, Tensor]:
     return images, torch.arange(count) % CLASSES
 
 
-def training_loss(model: Method, images: Tensor, targets: Tensor) -> Tensor:
-    """One step's loss, as the training loop computes it."""
+def begin_step(model: Method, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch to learn from, as the training loop gets it; the one place with random numbers."""
     model.train()
     model.begin_epoch(0.5)
-    generator = torch.Generator().manual_seed(2)
-    images, targets = model.on_batch(images, targets, generator)
+    return model.on_batch(images, targets, torch.Generator().manual_seed(2))
+
+
+def training_loss(model: Method, images: Tensor, targets: Tensor) -> Tensor:
+    """One step's loss, as the training loop computes it."""
+    images, targets = begin_step(model, images, targets)
     return model.loss(model(images, targets), targets, F.cross_entropy)
 
 
@@ -179,9 +183,9 @@ def test_the_watch_for_waiting_sees_it(trap: str) -> None:
 
 
 def test_a_training_step_never_waits_for_the_device(model: Method) -> None:
-    images, targets = batch()
+    images, targets = begin_step(model, *batch())
     with NoWaiting():
-        training_loss(model, images, targets).backward()
+        model.loss(model(images, targets), targets, F.cross_entropy).backward()
 
 
 def test_bf16_trains_and_maps_keep_float32(small: Method) -> None:

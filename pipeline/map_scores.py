@@ -1,0 +1,114 @@
+"""Heatmaps scored by themselves, without the model that made them: raw maps and truth → figures.
+
+Images come in batches, each with a grid of its own size: under `wsoleval` 224 × 224, under `classic`
+the image's own pixels or a square chosen for all.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline import boxes, scores, wsoleval
+from pipeline.boxes import Protocol
+from pipeline.saved_maps import Truth
+
+Grid = tuple[int, int]
+DELTAS = (30, 50, 70)
+
+
+class Measured(NamedTuple):
+    """What is known of N images; IoU is NaN without boxes, `pixels` empty without masks."""
+
+    fixed: NDArray[np.float32]  # [N], IoU at the fixed threshold
+    largest: NDArray[np.float32]  # [N, T], the curve
+    any: NDArray[np.float32]  # [N, T]
+    pixels: NDArray[np.int64]  # [N, 2, T + 2], or [N, 2, 0]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Measured"]) -> "Measured":
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def grid_of(truth: Truth, protocol: Protocol, side: int | None) -> Grid:
+    """The (height, width) on which an image is scored."""
+    if protocol == "wsoleval":
+        return wsoleval.GRID
+    return truth.size if side is None else (side, side)
+
+
+def measure(
+    raw: Sequence[NDArray[Any]],
+    truths: Sequence[Truth],
+    masks: Sequence[NDArray[np.uint8]] | None,
+    protocol: Protocol,
+    side: int | None,
+    threshold: float,
+    thresholds: NDArray[np.float64],
+) -> Measured:
+    """Measure raw maps [h, w] of any size; masks are on the images' grids already."""
+    n, t = len(raw), len(thresholds)
+    measured = Measured(
+        np.empty(n, np.float32),
+        np.empty((n, t), np.float32),
+        np.empty((n, t), np.float32),
+        np.empty((n, 2, t + 2 if masks else 0), np.int64),
+    )
+    grids = [grid_of(truth, protocol, side) for truth in truths]
+    for grid in set(grids):  # images of one grid are swept together
+        which = [i for i in range(n) if grids[i] == grid]
+        maps = np.stack([on_grid(raw[i], grid, protocol) for i in which])
+        real = [boxes_on_grid(truths[i], grid, protocol) for i in which]
+        measured.fixed[which] = boxes.curve(maps, real, [threshold], protocol).largest[:, 0]
+        measured.largest[which], measured.any[which] = boxes.curve(maps, real, thresholds, protocol)
+        if masks:
+            mine = np.stack([masks[i] for i in which])
+            measured.pixels[which] = wsoleval.count_pixels(maps, mine, thresholds)
+    return measured
+
+
+def on_grid(raw: NDArray[Any], grid: Grid, protocol: Protocol) -> NDArray[Any]:
+    """A raw map [h, w] as the protocol's heatmap [height, width] in 0 … 1."""
+    if protocol == "wsoleval":
+        return wsoleval.heatmaps(raw[None], grid)[0]
+    return boxes.normalise(boxes.resize(torch.from_numpy(raw)[None], grid))[0].numpy()
+
+
+def boxes_on_grid(truth: Truth, grid: Grid, protocol: Protocol) -> NDArray[np.float64]:
+    """An image's boxes [n, 4] in the pixels of the grid."""
+    if protocol == "wsoleval":
+        return wsoleval.scale(truth.boxes, truth.size, grid)
+    return truth.boxes * np.tile(grid[::-1], 2) / np.tile(truth.size[::-1], 2)
+
+
+def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, scores.Figure]:
+    """GT-known error, MaxBoxAcc and MaxBoxAccV2 where there are boxes, PxAP where there are masks."""
+    boxed = ~np.isnan(measured.fixed)
+    pixels = measured.pixels.reshape(len(boxed), -1).astype(np.float64)
+
+    def of(weights: scores.Weights) -> dict[str, NDArray[np.float64]]:
+        result = {}
+        if boxed.any():
+            inside = weights[:, boxed]
+            wrong = ~scores.hits(measured.fixed[boxed], scores.IOU_CORRECT)
+            result["gt_known_loc_err"] = scores.share(inside, wrong)
+            result |= scores.max_box_accuracies(
+                inside, measured.largest[boxed], measured.any[boxed]
+            )
+        if pixels.size:
+            drawn = (weights @ pixels).reshape(len(weights), *measured.pixels.shape[1:])
+            result["pxap"] = np.array([wsoleval.pxap(counts) for counts in drawn])
+        return result
+
+    return scores.with_intervals(of, len(boxed), bootstrap=bootstrap, seed=seed)
+
+
+def threshold_curve(measured: Measured, thresholds: ArrayLike) -> dict[str, list[float]]:
+    """Columns: threshold, and the box accuracy in percent at each IoU, of the largest and of any box."""
+    columns = {"threshold": np.asarray(thresholds, np.float64)}
+    for name, curve in (("box_acc", measured.largest), ("any_box_acc", measured.any)):
+        for delta in DELTAS:
+            columns[f"{name}_{delta}"] = scores.box_accuracy(curve, delta / 100)
+    return {name: column.tolist() for name, column in columns.items()}

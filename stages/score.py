@@ -1,0 +1,152 @@
+"""Score anybody's heatmaps against boxes, and masks: MaxBoxAcc, MaxBoxAccV2, GT-known error, PxAP.
+
+python -m stages.score --maps maps --boxes boxes.csv --protocol wsoleval --out scores.json
+
+boxes.csv: image_id,x0,y0,x1,y1,width,height in pixels, a line per box (coordinates left empty: an
+image without a box). maps/<image_id>.npy: one array (height, width), of any size. masks/<image_id>.png:
+nonzero on the object; <image_id>_ignore.png: nonzero where pixels are not counted.
+
+classic    boxes are half-open edges; maps are resized (bilinear) to the image, scaled from their
+           minimum and maximum to 0 … 1; a pixel is on if value ≥ threshold; the largest component has
+           most pixels.
+wsoleval   the conventions of clovaai/wsolevaluation, bit for bit, on its grid of 224 × 224; boxes are
+           the numbers of its lists.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline import saved_maps
+from pipeline.outputs import write_csv, write_json
+from pipeline.saved_maps import Truth
+from stages import entry
+
+AT_ONCE = 64  # images in memory
+LABELS = {
+    "gt_known_loc_err": "GT-known localization error",
+    "max_box_acc": "MaxBoxAcc",
+    "max_box_acc_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+}
+
+
+def main() -> None:
+    options = parse()
+    truth = saved_maps.read_boxes(options.boxes)
+    saved_maps.check_present(options.maps, options.masks, list(truth), options.boxes)
+
+    from pipeline import map_scores  # torch: after the arguments are known to be good
+
+    thresholds = np.arange(options.thresholds) / options.thresholds
+    images = list(truth.items())
+    parts: list[map_scores.Measured] = []
+    problems: list[str] = []
+    with tqdm(total=len(images), desc="score", unit="image") as bar:
+        for start in range(0, len(images), AT_ONCE):
+            batch = images[start : start + AT_ONCE]
+            maps, masks = load(batch, options, problems)
+            if not problems:  # else only look for more of them
+                truths = [of for _, of in batch]
+                parts.append(
+                    map_scores.measure(
+                        maps,
+                        truths,
+                        masks,
+                        options.protocol,
+                        options.size,
+                        options.threshold,
+                        thresholds,
+                    )
+                )
+            bar.update(len(batch))
+    saved_maps.complain(problems)
+    measured = map_scores.Measured.concatenate(parts)
+    figures = map_scores.figures(measured, bootstrap=options.bootstrap, seed=options.seed)
+    write_json(
+        options.out,
+        {
+            "protocol": options.protocol,
+            "n": len(images),
+            "n_boxes": int((~np.isnan(measured.fixed)).sum()),
+            "size": options.size or (224 if options.protocol == "wsoleval" else "image"),
+            "threshold": options.threshold,
+            "bootstrap": options.bootstrap,
+            "seed": options.seed,
+            **{name: figure["value"] for name, figure in figures.items()},
+            "intervals": {name: [of["low"], of["high"]] for name, of in figures.items()},
+            "curve": map_scores.threshold_curve(measured, thresholds),
+        },
+    )
+    if options.per_image:
+        rows = [
+            {"id": image, "iou_true": "" if np.isnan(iou) else f"{iou:.6f}"}
+            for image, iou in zip(truth, measured.fixed, strict=True)
+        ]
+        write_csv(options.per_image, rows, ["id", "iou_true"])
+    print(f"{len(images)} images, {options.protocol}; percent, 95 % interval over images")
+    for name, figure in figures.items():
+        print(
+            f"{LABELS[name]:30}{figure['value']:7.2f}  {figure['low']:.2f} … {figure['high']:.2f}"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--maps", type=Path, required=True, help="folder of <image_id>.npy")
+    parser.add_argument("--boxes", type=Path, required=True, help="boxes.csv")
+    parser.add_argument("--masks", type=Path, help="folder of <image_id>.png; adds PxAP")
+    parser.add_argument("--protocol", choices=["classic", "wsoleval"], required=True)
+    parser.add_argument("--out", type=Path, required=True, help="scores.json to write")
+    parser.add_argument("--per-image", type=Path, help="also write id,iou_true as CSV, for compare")
+    parser.add_argument(
+        "--size", type=int, help="classic: score on a grid of SIZE × SIZE, not in image pixels"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.2, help="of the GT-known error (default %(default)s)"
+    )
+    parser.add_argument(
+        "--thresholds", type=int, default=1000, help="0, 1/N, … of the curve (default %(default)s)"
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, help="resamples (default %(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the resamples (default %(default)s)"
+    )
+    options = parser.parse_args()
+    if options.thresholds < 1 or options.bootstrap < 0 or not 0 <= options.threshold < 1:
+        parser.error("--thresholds must be 1 or more, --bootstrap 0 or more, --threshold in [0, 1)")
+    if options.size is not None and (options.size < 1 or options.protocol == "wsoleval"):
+        parser.error("--size must be 1 or more; wsoleval always scores on 224 × 224")
+    return options
+
+
+def load(
+    batch: list[tuple[str, Truth]], options: argparse.Namespace, problems: list[str]
+) -> tuple[list[NDArray[Any]], list[NDArray[np.uint8]] | None]:
+    """The batch's maps, and masks where asked for; what is wrong with one is added to `problems`."""
+    from pipeline.map_scores import grid_of
+
+    maps, masks = [], []
+    for image, truth in batch:
+        try:
+            maps.append(saved_maps.read_map(options.maps, image))
+            if options.masks:
+                grid = grid_of(truth, options.protocol, options.size)
+                masks.append(saved_maps.read_mask(options.masks, image, grid))
+        except ValueError as error:
+            problems.append(str(error))
+    return maps, masks if options.masks else None
+
+
+if __name__ == "__main__":
+    entry.run(main)

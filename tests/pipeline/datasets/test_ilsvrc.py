@@ -1,0 +1,100 @@
+"""A stand-in for ILSVRC: the official archives' names and layout, two classes."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.datasets import Report, ilsvrc
+from pipeline.errors import UserError
+from tests.made import annotation, encode, noise, tar
+from tests.made import ilsvrc as make
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> tuple[ilsvrc.Params, Path]:
+    params = ilsvrc.Params(root=str(make(tmp_path / "archives")))
+    (tmp_path / "raw").mkdir()
+    ilsvrc.download(params, tmp_path / "raw", Report())
+    return params, tmp_path / "raw"
+
+
+def test_classes_splits_and_boxes(ready: tuple[ilsvrc.Params, Path]) -> None:
+    dataset = ilsvrc.read(*ready)
+    assert dataset.class_names == ["n01000001", "n02000002"]
+    assert [(entry.id, entry.label, entry.split) for entry in dataset.index] == [
+        ("n01000001/ILSVRC2012_val_00000001.JPEG", 0, "test"),
+        ("n01000001/ILSVRC2012_val_00000003.JPEG", 0, "test"),
+        *((f"n01000001/n01000001_{i}.JPEG", 0, "train") for i in range(4)),
+        ("n02000002/ILSVRC2012_val_00000002.JPEG", 1, "test"),
+        ("n02000002/ILSVRC2012_val_00000004.JPEG", 1, "test"),
+        *((f"n02000002/n02000002_{i}.JPEG", 1, "train") for i in range(4)),
+    ]
+    boxes = {
+        entry.id[-13:-5]: entry.boxes.tolist() for entry in dataset.index if entry.split == "test"
+    }
+    assert boxes == {  # 0…39 inclusive is 40 pixels: the whole image
+        "00000001": [[0, 0, 40, 50]],
+        "00000002": [[4, 5, 14, 25], [20, 5, 30, 25]],
+        "00000003": [[1, 2, 4, 5]],  # the other object is of another class
+        "00000004": [[4, 5, 14, 25]],
+    }
+
+
+def test_every_image_comes_once(ready: tuple[ilsvrc.Params, Path]) -> None:
+    dataset = ilsvrc.read(*ready)
+    examples = {entry.id: encoded for entry, encoded in dataset.examples()}
+    assert examples.keys() == {entry.id for entry in dataset.index}
+    assert examples["n01000001/n01000001_2.JPEG"] == encode(noise(30, 40, 11))
+
+
+def test_what_to_put_where_is_told(tmp_path: Path) -> None:
+    (tmp_path / ilsvrc.VAL).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        ilsvrc.download(ilsvrc.Params(root=str(tmp_path)), tmp_path, Report())
+    first, second, how = caught.value.problems
+    assert first == f"{tmp_path / ilsvrc.TRAIN} is missing"
+    assert second == f"{tmp_path / ilsvrc.BOXES} is missing"
+    assert "image-net.org" in how
+    assert "datasets.ilsvrc.root" in how
+
+
+def test_changed_archives_are_noticed(ready: tuple[ilsvrc.Params, Path]) -> None:
+    params, raw = ready
+    with (Path(params.root) / ilsvrc.VAL).open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(UserError, match=r"not those that were checked.*dvc repro -f download"):
+        ilsvrc.read(params, raw)
+    (raw / ilsvrc.MANIFEST).unlink()
+    with pytest.raises(UserError, match=r"ilsvrc\.json is missing; run `dvc repro download`"):
+        ilsvrc.read(params, raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("ILSVRC2012_val_00000001", b"<annotation>", "is no annotation of an image"),
+        ("ILSVRC2012_val_00000001", annotation(), "has no object"),
+        ("ILSVRC2012_val_00000001", annotation(("n09", 0, 0, 1, 1)), "is of n09, which"),
+        ("ILSVRC2012_val_00000009", annotation(("n01000001", 0, 0, 1, 1)), "no annotation of"),
+        (
+            "ILSVRC2012_val_00000001",
+            annotation(("n01000001", 0, 0, 1, 1)).replace(b"<xmax>1</xmax>", b""),
+            "is no annotation of an image",
+        ),
+    ],
+)
+def test_bad_annotations_are_named(tmp_path: Path, name: str, text: bytes, reason: str) -> None:
+    root = make(tmp_path / "archives")
+    tar(root / ilsvrc.BOXES, {f"val/{name}.xml": text}, "w:gz")
+    ilsvrc.download(ilsvrc.Params(root=str(root)), tmp_path, Report())
+    with pytest.raises(UserError, match=f"bbox_val_v3.*{name[:19]}.*{reason}|{reason}.*_val_0"):
+        ilsvrc.read(ilsvrc.Params(root=str(root)), tmp_path)
+
+
+def test_a_truncated_inner_archive_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "archives")
+    good = tar(tmp_path / "inner.tar", {"n01000001_0.JPEG": encode(noise(300, 400))}).read_bytes()
+    tar(root / ilsvrc.TRAIN, {"n01000001.tar": good[:3000]})
+    ilsvrc.download(ilsvrc.Params(root=str(root)), tmp_path, Report())
+    with pytest.raises(UserError, match=r"img_train\.tar: n01000001\.tar: damaged or truncated"):
+        ilsvrc.read(ilsvrc.Params(root=str(root)), tmp_path)

@@ -1,0 +1,222 @@
+"""Preparing: whole, told, and the same whatever the order, the processes and the source."""
+
+import errno
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import packed, preparing
+from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, draw, folder
+from pipeline.disk import full_disk_told
+from pipeline.errors import UserError
+from pipeline.outputs import whole_directory
+from pipeline.settings import Prepare
+from tests.made import cub_files, encode, noise, tar
+
+SETTINGS = Prepare(
+    short_side=24, jpeg_quality=90, val_fraction=0.25, val_seed=0, skip_unreadable=False
+)
+BOX = np.array([[2, 3, 20, 30]], np.float32)
+
+
+def dataset(
+    broken: tuple[str, ...] = (),
+    shuffled: int = 0,
+    boxes: np.ndarray = BOX,
+    published: bool = False,
+    split: SplitName = "test",
+) -> Dataset:
+    """Two classes of eight training images and two of `split`, 40 × 30 pixels (height × width)."""
+    index = [
+        Entry(f"{name}/{i}.jpg", label, "train" if i < 8 else split, boxes)
+        for label, name in enumerate(("cat", "dog"))
+        for i in range(10)
+    ]
+
+    def examples() -> Iterator[tuple[Entry, bytes]]:
+        order = list(enumerate(index))
+        random.Random(shuffled).shuffle(order)
+        for seed, entry in order:
+            yield entry, b"broken" if entry.id in broken else encode(noise(40, 30, seed))
+
+    return Dataset("made", "photos", ["cat", "dog"], index, "0f", True, published, examples)
+
+
+def prepared(data: Dataset, out: Path, workers: int = 1, **changes: object) -> packed.Meta:
+    out.mkdir(exist_ok=True)
+    return preparing.prepare(data, SETTINGS.model_copy(update=changes), out, workers=workers)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in root.iterdir()}
+
+
+def test_what_is_packed(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    meta = preparing.prepare(
+        dataset(), SETTINGS, tmp_path, workers=1, progress=lambda *p: told.append(p)
+    )
+    assert told == [(i, 20) for i in range(1, 21)]
+    assert meta == packed.read_meta(tmp_path)
+    assert (meta.dataset, meta.class_names, meta.checksum) == ("made", ["cat", "dog"], "0f")
+    assert meta.counts == {"train": 12, "val": 4, "test": 4}
+    assert (meta.short_side, meta.jpeg_quality, meta.unreadable) == (24, 90, {})
+    ids = []
+    for name, count in meta.counts.items():
+        split = packed.Split.open(tmp_path, name)
+        assert len(split) == count
+        assert split.ids == sorted(split.ids)
+        assert split.sizes.tolist() == [[40, 30]] * count
+        assert all((boxes == BOX).all() for boxes in split.boxes)
+        assert split.encoded(0).startswith(b"\xff\xd8")
+        ids += split.ids
+    assert sorted(ids) == [entry.id for entry in dataset().index]
+
+
+def test_neither_order_nor_processes_change_a_byte(tmp_path: Path) -> None:
+    prepared(dataset(), tmp_path / "a")
+    prepared(dataset(shuffled=1), tmp_path / "b")
+    prepared(dataset(shuffled=2), tmp_path / "c", workers=2)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+
+
+def test_the_validation_images_are_drawn_per_class_by_id_and_seed_alone() -> None:
+    index = dataset().index
+
+    def held(entries: list[Entry], fraction: float = 0.25, seed: int = 0) -> set[str]:
+        split = preparing.hold_out(entries, fraction, seed)
+        assert [entry.id for entry in split] == [entry.id for entry in entries]
+        return {entry.id for entry in split if entry.split == "val"}
+
+    drawn = held(list(index))
+    assert sorted(image_id[:3] for image_id in drawn) == ["cat"] * 2 + ["dog"] * 2
+    assert not drawn & {entry.id for entry in index if entry.split == "test"}
+    assert held(list(reversed(index))) == drawn
+    assert held([entry for entry in index if entry.label == 1]) == {i for i in drawn if "dog" in i}
+    assert held(list(index), seed=1) != drawn
+    assert held(list(index), fraction=0) == set()
+    own = [replace(entry, split="val") if entry.id == "cat/3.jpg" else entry for entry in index]
+    assert held(own) == {"cat/3.jpg"}
+
+
+def test_a_share_leaves_one_and_takes_one() -> None:
+    ids = ["a", "b", "c", "d"]
+    assert [len(draw(ids, f, 0)) for f in (0, 0.01, 0.5, 0.99)] == [0, 1, 2, 3]
+    assert draw(["a"], 0.9, 0) == set()
+    assert draw([], 0.9, 0) == set()
+
+
+def test_every_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    data = dataset(broken=("dog/9.jpg", "cat/0.jpg"))
+    with pytest.raises(UserError) as caught, whole_directory(tmp_path / "out") as out:
+        preparing.prepare(data, SETTINGS, out, workers=1)
+    assert caught.value.problems == [
+        "photos: cat/0.jpg: it is no image of a known format",
+        "photos: dog/9.jpg: it is no image of a known format",
+        "2 of 20 images cannot be read; mend or remove them, or set prepare.skip_unreadable to true "
+        "in params.yaml to go on without them",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_images_may_be_skipped_and_are_counted(tmp_path: Path) -> None:
+    meta = prepared(dataset(broken=("dog/9.jpg",)), tmp_path, skip_unreadable=True)
+    assert meta.unreadable == {"dog/9.jpg": "it is no image of a known format"}
+    assert meta.counts["test"] == 3
+    assert packed.Split.open(tmp_path, "test").ids == ["cat/8.jpg", "cat/9.jpg", "dog/8.jpg"]
+    gone = tuple(f"cat/{i}.jpg" for i in range(8))
+    with pytest.raises(UserError, match="class cat has no training image"):
+        prepared(dataset(broken=gone), tmp_path / "none", skip_unreadable=True)
+
+
+def test_a_users_box_must_lie_in_its_image(tmp_path: Path) -> None:
+    rounded = np.array([[-1, 0, 31, 41]], np.float32)  # one pixel over is rounding
+    assert prepared(dataset(boxes=rounded), tmp_path).boxes_over_edge == 0
+    over = np.array([[2, 3, 20, 42.5]], np.float32)
+    with pytest.raises(UserError) as caught:
+        prepared(dataset(boxes=over), tmp_path, skip_unreadable=True)
+    assert len(caught.value.problems) == 20
+    assert caught.value.problems[0] == (
+        "photos: cat/0.jpg: the box 2, 3, 20, 42.5 leaves the image, which is 30 wide and 40 high; "
+        "correct it in the CSV of boxes"
+    )
+    meta = prepared(dataset(boxes=over, published=True), tmp_path)
+    assert meta.boxes_over_edge == 20
+    assert packed.Split.open(tmp_path, "test").boxes[0].tolist() == over.tolist()  # as published
+
+
+def test_there_must_be_something_to_learn_and_to_test(tmp_path: Path) -> None:
+    one = [entry for entry in dataset().index if entry.label == 0]
+    with pytest.raises(UserError, match="only one class, cat; allowed: at least two"):
+        prepared(replace(dataset(), index=one, class_names=["cat"]), tmp_path)
+    untrained = [Entry("ant/0.jpg", 2, "test", NO_BOXES), *dataset().index]
+    with pytest.raises(UserError, match="class ant has no training image"):
+        prepared(replace(dataset(), index=untrained, class_names=["cat", "dog", "ant"]), tmp_path)
+    with pytest.raises(UserError, match="no test image"):
+        prepared(dataset(split="train"), tmp_path)
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(packed._File, "_write", full)
+    target = tmp_path / "prepared"
+    with (
+        pytest.raises(UserError, match=r"prepared: the disk is full .* GB free\); make room"),
+        full_disk_told(target),
+        whole_directory(target) as out,
+    ):
+        preparing.prepare(dataset(), SETTINGS, out, workers=1)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError), full_disk_told(target):
+        target.read_bytes()  # other errors stay what they are
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_source_ends_the_work(tmp_path: Path, workers: int) -> None:
+    def examples() -> Iterator[tuple[Entry, bytes]]:
+        yield from list(dataset().examples())[:5]
+        raise UserError("x.tgz: damaged or truncated at d")
+
+    with pytest.raises(UserError, match="damaged or truncated at d"):
+        prepared(replace(dataset(), examples=examples), tmp_path, workers=workers)
+
+
+def test_cub_and_the_same_images_as_a_folder_are_prepared_alike(tmp_path: Path) -> None:
+    """Same images, boxes and splits by another way: the same bytes, so the same training result."""
+    files = cub_files()
+    raw, photos = tmp_path / "raw", tmp_path / "photos"
+    raw.mkdir()
+    tar(raw / cub.ARCHIVE, files, "w:gz")
+    birds = cub.read(cub.Params(archive="", md5=None), raw)
+    prepared(birds, tmp_path / "cub")
+
+    for entry, encoded in birds.examples():
+        (photos / entry.id).parent.mkdir(parents=True, exist_ok=True)
+        (photos / entry.id).write_bytes(encoded)
+    lines = [f"{e.id},{','.join(map(str, e.boxes[0].tolist()))}" for e in birds.index]
+    (tmp_path / "boxes.csv").write_text("\n".join(["image_id,x0,y0,x1,y1", *lines]))
+    splits = [f"{entry.id},{entry.split}" for entry in reversed(birds.index)]
+    (tmp_path / "split.csv").write_text("\n".join(["image_id,split", *splits]))
+    params = folder.Params(
+        images=str(photos),
+        boxes=str(tmp_path / "boxes.csv"),
+        test_fraction=0.0,
+        split=str(tmp_path / "split.csv"),
+        split_seed=0,
+    )
+    folder.download(params, tmp_path, Report())
+    prepared(folder.read(params, tmp_path), tmp_path / "folder")
+
+    ours, theirs = contents(tmp_path / "folder"), contents(tmp_path / "cub")
+    metas = ours.pop("meta.json"), theirs.pop("meta.json")
+    assert len(ours) == 3
+    assert ours == theirs
+    assert metas[0] != metas[1]  # they say where they come from
