@@ -238,11 +238,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise _refusal(str(path), "it would run code when loaded, or is no PyTorch file") from error
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise _refusal(str(path), f"it cannot be read ({_line(error)})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        kind = (
-            f"a dict of {', '.join(map(str, state))}" if isinstance(state, Mapping) else "no dict"
-        )
-        raise _refusal(str(path), f"it holds {kind[:80]}, not tensors by name")
+    if not isinstance(state, Mapping):
+        raise _refusal(str(path), "it holds no dict, not tensors by name")
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        names = ", ".join(map(str, state))[:80]
+        raise _refusal(str(path), f"it holds a dict of {names}, not tensors by name")
     return state
 
 

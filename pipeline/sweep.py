@@ -9,38 +9,22 @@ Grown from the lowest level upwards with 4-connectivity, the same forest holds t
 import numpy as np
 
 from pipeline.sweep_contours import block_changes, largest_contour, least_area
-from pipeline.sweep_forest import (
-    AREA,
-    BOTTOM,
-    CHANGED,
-    COLUMNS,
-    EULER,
-    FIRST,
-    LAST,
-    LEFT,
-    PARENT,
-    PIXELS,
-    RIGHT,
-    START,
-    TOP,
-    close_span,
-    find,
-    renew_span,
-    switch_on,
-)
-from pipeline.sweep_levels import inlined, jit, sort_runs
+from pipeline.sweep_forest import COMPONENT, SPAN, close_span, find, renew_span, switch_on
+from pipeline.sweep_levels import inlined, jit, sort_runs, unpack
 
 
 @jit
-def grow_components(runs, bucket, contours, outline, label, forest, changed, spans, boxes, cells):  # type: ignore[no-untyped-def]
+def grow_components(  # type: ignore[no-untyped-def]
+    runs, bucket, contours, outline, label, width, forest, changed, spans, boxes, cells
+):
     """Boxes [T, 4] of the largest 8-connected component at each threshold, the last threshold first.
 
     The largest has most pixels or, with `contours`, the largest contour area. Where there is room,
     `spans` is filled (step s is threshold T − 1 − s), and `cells` [T, h, w] with the cells under the
     largest component's outline or the sides of its box. Returns the number of spans.
     """
-    steps = boxes.shape[0]
-    height, width = label.shape[0] - 2, label.shape[1] - 2
+    steps, stride = boxes.shape[0], width + 2
+    height = label.size // stride - 2
     # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
     right, bottom = width - contours, height - contours
     label[:] = -1
@@ -50,22 +34,21 @@ def grow_components(runs, bucket, contours, outline, label, forest, changed, spa
         k = steps - 1 - step
         n = 0
         for i in range(bucket[k + 1], bucket[k + 2]):
-            y = (runs[i] >> 42) + 1
-            x0 = ((runs[i] >> 21) & 0x1FFFFF) + 1
-            x1 = (runs[i] & 0x1FFFFF) + 1
+            y, x0, x1 = unpack(runs[i])
             area, euler = 0, 0
             if contours:
-                area, euler = block_changes(label, y, x0, x1)
-            c = switch_on(label, forest, spans, born, y, x0, x1, 1, step)
+                area, euler = block_changes(label, stride, y, x0, x1)
+            c = switch_on(label, stride, forest, spans, born, y, x0, x1, 1, step)
             born += c == born
-            forest[c, AREA] += area
-            forest[c, EULER] += euler
-            if forest[c, CHANGED] != step:
-                forest[c, CHANGED] = step
+            component = forest[c]
+            component.area += area
+            component.euler += euler
+            if component.changed != step:
+                component.changed = step
                 changed[n] = c
                 n += 1
         n = keep_living(forest, changed, n)
-        if spans.shape[0]:
+        if spans.size:
             for i in range(n):
                 count = renew_span(forest, spans, count, changed[i], 0, right, bottom, step)
         if best >= 0:
@@ -73,70 +56,63 @@ def grow_components(runs, bucket, contours, outline, label, forest, changed, spa
         if not contours:
             best = most_pixels(forest, changed, n, best)
         elif n:
-            # What did not change can overtake the largest only if that kept its area and lost rank.
+            # What did not change can overtake the largest only if that kept its area but lost rank.
             if (
                 best >= 0
-                and forest[best, START] != best_start
-                and least_area(forest, best) <= best_most
+                and forest[best].start != best_start
+                and least_area(forest[best]) <= best_most
             ):
-                n = born
                 for c in range(born):
                     changed[c] = c
-                n = keep_living(forest, changed, n)
-            elif best >= 0 and forest[best, CHANGED] != step:
+                n = keep_living(forest, changed, born)
+            elif best >= 0 and forest[best].changed != step:
                 changed[n] = best
                 n += 1
-            best, best_most = largest_contour(label, forest, changed, n)
-            best_start = forest[best, START]
-        if best < 0:
-            boxes[k, LEFT] = 0
-            boxes[k, TOP] = 0
-            boxes[k, RIGHT] = 0 if contours else width
-            boxes[k, BOTTOM] = 0 if contours else height
+            best, best_most = largest_contour(label, stride, forest, changed, n)
+            best_start = forest[best].start
+        box = boxes[k]
+        if best >= 0:
+            largest = forest[best]
+            box[0], box[1] = largest.left, largest.top
+            box[2], box[3] = min(largest.right, right), min(largest.bottom, bottom)
+            if cells.size:
+                mark_seeds(label, stride, forest, best, outline, cells[k])
+        elif contours:
+            box[:] = 0
         else:
-            boxes[k, LEFT] = forest[best, LEFT]
-            boxes[k, TOP] = forest[best, TOP]
-            boxes[k, RIGHT] = min(forest[best, RIGHT], right)
-            boxes[k, BOTTOM] = min(forest[best, BOTTOM], bottom)
-            if cells.shape[0]:
-                mark_seeds(label, forest, best, outline, cells[k])
-    close_spans(spans, count, steps)
+            box[0], box[1], box[2], box[3] = 0, 0, width, height
+    close_all(spans, count, steps)
     return count
 
 
 @jit
-def grow_holes(runs, bucket, steps, label, forest, changed, spans):  # type: ignore[no-untyped-def]
+def grow_holes(runs, bucket, steps, label, width, forest, changed, spans):  # type: ignore[no-untyped-def]
     """Spans of the holes' contours: what is off, 4-connected and apart from the map's edge, grown by one.
 
     Step s is threshold s. Returns the number of spans.
     """
-    height, width = label.shape[0] - 2, label.shape[1] - 2
+    stride = width + 2
+    height = label.size // stride - 2
     label[:] = -1
     born, count = 0, 0
     for step in range(steps):
         n = 0
         for i in range(bucket[step], bucket[step + 1]):
-            y = (runs[i] >> 42) + 1
-            x0 = ((runs[i] >> 21) & 0x1FFFFF) + 1
-            x1 = (runs[i] & 0x1FFFFF) + 1
-            c = switch_on(label, forest, spans, born, y, x0, x1, 0, step)
+            y, x0, x1 = unpack(runs[i])
+            c = switch_on(label, stride, forest, spans, born, y, x0, x1, 0, step)
             born += c == born
-            if forest[c, CHANGED] != step:
-                forest[c, CHANGED] = step
+            if forest[c].changed != step:
+                forest[c].changed = step
                 changed[n] = c
                 n += 1
         for i in range(keep_living(forest, changed, n)):
             c = changed[i]
-            if (
-                forest[c, LEFT] > 0
-                and forest[c, TOP] > 0
-                and forest[c, RIGHT] < width
-                and forest[c, BOTTOM] < height
-            ):
+            hole = forest[c]
+            if hole.left > 0 and hole.top > 0 and hole.right < width and hole.bottom < height:
                 count = renew_span(forest, spans, count, c, 1, width - 1, height - 1, step)
             else:
                 close_span(forest, spans, c, step)
-    close_spans(spans, count, steps)
+    close_all(spans, count, steps)
     return count
 
 
@@ -145,18 +121,18 @@ def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
     """Move to the front those of components[:n] that were not joined to another; return how many."""
     living = 0
     for i in range(n):
-        if forest[components[i], PARENT] == components[i]:
+        if forest[components[i]].parent == components[i]:
             components[living] = components[i]
             living += 1
     return living
 
 
 @jit
-def close_spans(spans, count, steps):  # type: ignore[no-untyped-def]
+def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
     """What still stands stands to the end."""
     for i in range(count):
-        if spans[i, LAST] < 0:
-            spans[i, LAST] = steps - 1
+        if spans[i].last < 0:
+            spans[i].last = steps - 1
 
 
 @inlined
@@ -169,49 +145,41 @@ def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
         c = among[i]
         if (
             best < 0
-            or forest[c, PIXELS] > forest[best, PIXELS]
-            or (
-                forest[c, PIXELS] == forest[best, PIXELS] and forest[c, START] < forest[best, START]
-            )
+            or forest[c].pixels > forest[best].pixels
+            or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
         ):
             best = c
     return best
 
 
 @jit
-def mark_seeds(label, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+def mark_seeds(label, stride, forest, best, outline, cells):  # type: ignore[no-untyped-def]
     """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
 
     The outline is every pixel with a 4-neighbour that is off or outside the map.
     """
-    height, width = label.shape[0] - 2, label.shape[1] - 2
-    left, right = forest[best, LEFT], forest[best, RIGHT]
-    top, bottom = forest[best, TOP], forest[best, BOTTOM]
-    for y in range(top, bottom):
-        whole_row = outline or y == top or y == bottom - 1
-        for x in range(left, right, 1 if whole_row else max(1, right - 1 - left)):
-            c = label[y + 1, x + 1]
-            if c < 0 or find(forest, c) != best:
+    width, height = stride - 2, label.size // stride - 2
+    box = forest[best]
+    for y in range(box.top, box.bottom):
+        whole_row = outline or y == box.top or y == box.bottom - 1
+        for x in range(box.left, box.right, 1 if whole_row else max(1, box.right - 1 - box.left)):
+            i = (y + 1) * stride + x + 1
+            if label[i] < 0 or find(forest, label[i]) != best:
                 continue
-            if outline and (
-                label[y, x + 1] >= 0
-                and label[y + 2, x + 1] >= 0
-                and label[y + 1, x] >= 0
-                and label[y + 1, x + 2] >= 0
-            ):
-                continue
-            cells[y * cells.shape[0] // height, x * cells.shape[1] // width] = True
+            inside = min(label[i - stride], label[i - 1], label[i + 1], label[i + stride]) >= 0
+            if not (outline and inside):
+                cells[y * cells.shape[0] // height, x * cells.shape[1] // width] = True
 
 
 @inlined
-def best_iou(box, truth, pad):  # type: ignore[no-untyped-def]
+def best_iou(left, top, right, bottom, truth, pad):  # type: ignore[no-untyped-def]
     """Best IoU of one box with boxes [n, 4]; pad 1 for inclusive corners, 0 for half-open edges."""
     best = 0.0
-    area = (box[2] - box[0] + pad) * (box[3] - box[1] + pad)
+    area = (right - left + pad) * (bottom - top + pad)
     for j in range(truth.shape[0]):
         x0, y0, x1, y1 = truth[j, 0], truth[j, 1], truth[j, 2], truth[j, 3]
-        w = min(box[2], x1) - max(box[0], x0) + pad
-        h = min(box[3], y1) - max(box[1], y0) + pad
+        w = min(right, x1) - max(left, x0) + pad
+        h = min(bottom, y1) - max(top, y0) + pad
         if w > 0 and h > 0:
             both = w * h
             best = max(best, both / (area + (x1 - x0 + pad) * (y1 - y0 + pad) - both))
@@ -219,21 +187,22 @@ def best_iou(box, truth, pad):  # type: ignore[no-untyped-def]
 
 
 @jit
-def raise_to(spans, falling, truth, pad, table):  # type: ignore[no-untyped-def]
+def raise_to(spans, count, falling, truth, pad, table):  # type: ignore[no-untyped-def]
     """Raise table [rungs, T] to the spans' IoU over the thresholds at which they stand.
 
     table[p, k] stands for 2ᵖ thresholds from k on: two overlapping stretches cover any span.
     """
     thresholds = table.shape[1]
-    for i in range(spans.shape[0]):
-        first, last = spans[i, FIRST], spans[i, LAST]
+    for i in range(count):
+        span = spans[i]
+        first, last = span.first, span.last
         if falling:
             first, last = thresholds - 1 - last, thresholds - 1 - first
         p = 0
         while 2 << p <= last - first + 1:
             p += 1
         second = last + 1 - (1 << p)
-        value = best_iou(spans[i], truth, pad)
+        value = best_iou(span.left, span.top, span.right, span.bottom, truth, pad)
         table[p, first] = max(table[p, first], value)
         table[p, second] = max(table[p, second], value)
 
@@ -249,29 +218,20 @@ def settle(table):  # type: ignore[no-untyped-def]
 
 
 @jit
-def workspace(height, width, thresholds):  # type: ignore[no-untyped-def]
-    """Room that every map of a batch uses again."""
-    pixels = height * width
-    return (
-        np.empty((pixels, 2), np.int64),
-        np.empty(pixels, np.int64),
-        np.empty(thresholds + 3, np.int32),
-        np.empty((height + 2, width + 2), np.int32),
-        np.empty((pixels, COLUMNS), np.int32),
-        np.empty(pixels + 1, np.int32),
-    )
-
-
-@jit
 def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
-    """Largest boxes [B, T, 4] of level maps [B, H, W]; where there is room (T not 0), IoU [B, T] and
-    cells [B, T, h, w].
+    """Largest boxes [B, T, 4] of level maps [B, H, W]; with T of `every` not 0, IoU [B, T] as well;
+    with T of `cells` [B, T, h, w] not 0, the cells.
     """
     images, height, width = levels.shape
-    thresholds = boxes.shape[1]
-    found, runs, bucket, label, forest, changed = workspace(height, width, thresholds)
+    pixels, thresholds = height * width, boxes.shape[1]
+    found = np.empty((pixels, 2), np.int64)
+    runs = np.empty(pixels, np.int64)
+    bucket = np.empty(thresholds + 3, np.int32)
+    label = np.empty((height + 2) * (width + 2), np.int32)
+    forest = np.empty(pixels, COMPONENT)
+    changed = np.empty(pixels + 1, np.int32)
     scored = every.shape[1] > 0
-    spans = np.empty((height * width if scored else 0, 6), np.int32)
+    spans = np.empty(pixels if scored else 0, SPAN)
     rungs = 1
     while 1 << rungs <= thresholds:
         rungs += 1
@@ -280,16 +240,27 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     for i in range(images):
         sort_runs(levels[i], found, runs, bucket)
         n = grow_components(
-            runs, bucket, contours, outline, label, forest, changed, spans, boxes[i], cells[i]
+            runs,
+            bucket,
+            contours,
+            outline,
+            label,
+            width,
+            forest,
+            changed,
+            spans,
+            boxes[i],
+            cells[i],
         )
         if scored:
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
-            raise_to(spans[:n], True, real, pad, table)
+            raise_to(spans, n, True, real, pad, table)
             if contours:
-                n = grow_holes(runs, bucket, thresholds, label, forest, changed, spans)
-                raise_to(spans[:n], False, real, pad, table)
+                n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
+                raise_to(spans, n, False, real, pad, table)
             settle(table)
             for k in range(thresholds):
-                largest[i, k] = best_iou(boxes[i, k], real, pad)
+                box = boxes[i, k]
+                largest[i, k] = best_iou(box[0], box[1], box[2], box[3], real, pad)
                 every[i, k] = max(table[0, k], largest[i, k])

@@ -8,7 +8,6 @@ bounds leave open which component is the largest.
 
 import numpy as np
 
-from pipeline.sweep_forest import AREA, BOTTOM, EULER, LEFT, RIGHT, START, TOP
 from pipeline.sweep_levels import inlined, jit
 
 # What a pixel that goes on changes in a block, by its neighbours there: 4 if the one diagonal to it is
@@ -19,95 +18,97 @@ EULER_CHANGE = np.array([1, -1, -1, 1, -3, -1, -1, 1], np.int32)
 
 
 @inlined
-def block_changes(label, y, x0, x1):  # type: ignore[no-untyped-def]
+def block_changes(label, stride, y, x0, x1):  # type: ignore[no-untyped-def]
     """Change of (twice the area, four times the Euler number) when columns x0 … x1 − 1 of row y go on."""
     area, euler = 0, 0
-    for other in (y - 1, y + 1):
-        left = 4 * (label[other, x0 - 1] >= 0) + 2 * (label[other, x0] >= 0)
-        right = 4 * (label[other, x1] >= 0) + 2 * (label[other, x1 - 1] >= 0)
-        left += label[y, x0 - 1] >= 0
-        right += label[y, x1] >= 0
+    first = (y + 1) * stride + x0 + 1
+    last = first + x1 - x0 - 1
+    for row in (-stride, stride):
+        left = 4 * (label[first + row - 1] >= 0) + 2 * (label[first + row] >= 0)
+        right = 4 * (label[last + row + 1] >= 0) + 2 * (label[last + row] >= 0)
+        left += label[first - 1] >= 0
+        right += label[last + 1] >= 0
         area += AREA_CHANGE[left] + AREA_CHANGE[right]
         euler += EULER_CHANGE[left] + EULER_CHANGE[right]
-        for x in range(x0, x1 - 1):  # blocks of which the run takes the whole row
-            here, following = label[other, x] >= 0, label[other, x + 1] >= 0
+        for i in range(first + row, last + row):  # blocks of which the run takes the whole row
+            here, following = label[i] >= 0, label[i + 1] >= 0
             area += here + following
             euler -= 2 * (here != following)
     return area, euler
 
 
-DY = np.array([0, -1, -1, -1, 0, 1, 1, 1], np.int32)  # clockwise from the left neighbour
-DX = np.array([-1, -1, 0, 1, 1, 1, 0, -1], np.int32)
-
-
 @jit
-def traced_area(label, y, x):  # type: ignore[no-untyped-def]
-    """Twice the polygon area of the outer border that starts at its first pixel in raster order.
+def traced_area(label, stride, first):  # type: ignore[no-untyped-def]
+    """Twice the polygon area of the outer border from its first pixel in raster order, label[first].
 
-    Border following after Suzuki & Abe (1985); `label` ≥ 0 is on, with a frame that is off.
+    Border following after Suzuki & Abe (1985).
     """
-    first = 0
-    while first < 8 and label[y + DY[first], x + DX[first]] < 0:
-        first += 1
-    if first == 8:
+    # Clockwise from the left neighbour.
+    steps = (-1, -stride - 1, -stride, -stride + 1, 1, stride + 1, stride, stride - 1)
+    turn = 0
+    while turn < 8 and label[first + steps[turn]] < 0:
+        turn += 1
+    if turn == 8:
         return 0
-    last_y, last_x = y + DY[first], x + DX[first]  # the border ends by coming from there
-    here_y, here_x, back, twice = y, x, first, 0
+    last = first + steps[turn]  # the border ends by coming from there
+    here, twice = first, 0
     while True:
-        turn = (back + 7) % 8  # counter-clockwise, from the pixel after the one come from
-        while label[here_y + DY[turn], here_x + DX[turn]] < 0:
+        turn = (turn + 7) % 8  # counter-clockwise, from the pixel after the one come from
+        while label[here + steps[turn]] < 0:
             turn = (turn + 7) % 8
-        next_y, next_x = here_y + DY[turn], here_x + DX[turn]
-        twice += here_x * next_y - next_x * here_y
-        if next_y == y and next_x == x and here_y == last_y and here_x == last_x:
+        following = here + steps[turn]
+        y, x = divmod(here, stride)
+        next_y, next_x = divmod(following, stride)
+        twice += x * next_y - next_x * y
+        if following == first and here == last:
             return abs(twice)
-        here_y, here_x, back = next_y, next_x, (turn + 4) % 8
+        here, turn = following, (turn + 4) % 8
 
 
 @inlined
-def least_area(forest, c):  # type: ignore[no-untyped-def]
+def least_area(component):  # type: ignore[no-untyped-def]
     """Lower bound of twice the contour area, exact without holes: a hole is no smaller than 2."""
-    return forest[c, AREA] + 4 * (1 - forest[c, EULER] // 4)
+    return component.area + 4 * (1 - component.euler // 4)
 
 
 @inlined
-def most_area(forest, c):  # type: ignore[no-untyped-def]
+def most_area(component):  # type: ignore[no-untyped-def]
     """Upper bound of twice the contour area, exact without holes; else that of the box."""
-    if forest[c, EULER] == 4:
-        return forest[c, AREA]
-    return 2 * (forest[c, RIGHT] - forest[c, LEFT] - 1) * (forest[c, BOTTOM] - forest[c, TOP] - 1)
+    if component.euler == 4:
+        return component.area
+    return 2 * (component.right - component.left - 1) * (component.bottom - component.top - 1)
 
 
 @inlined
-def contour_area(label, forest, c):  # type: ignore[no-untyped-def]
+def contour_area(label, stride, component):  # type: ignore[no-untyped-def]
     """Twice the contour area."""
-    if forest[c, EULER] == 4:
-        return forest[c, AREA]
-    width = label.shape[1] - 2
-    return traced_area(label, forest[c, START] // width + 1, forest[c, START] % width + 1)
+    if component.euler == 4:
+        return component.area
+    y, x = divmod(component.start, stride - 2)
+    return traced_area(label, stride, (y + 1) * stride + x + 1)
 
 
 @jit
-def largest_contour(label, forest, among, n):  # type: ignore[no-untyped-def]
+def largest_contour(label, stride, forest, among, n):  # type: ignore[no-untyped-def]
     """Component of largest contour area among[:n], of equals the one whose first pixel comes last.
 
     Returns it and an upper bound of its area, doubled.
     """
     least = 0
     for i in range(n):
-        least = max(least, least_area(forest, among[i]))
-    contenders = 0
+        least = max(least, least_area(forest[among[i]]))
+    contenders, best = 0, -1
     for i in range(n):
-        if most_area(forest, among[i]) >= least:
+        if most_area(forest[among[i]]) >= least:
             contenders += 1
             best = among[i]
     if contenders == 1:
-        return best, most_area(forest, best)
+        return best, most_area(forest[best])
     best, largest = -1, -1
     for i in range(n):
         c = among[i]
-        if most_area(forest, c) >= least:
-            area = contour_area(label, forest, c)
-            if area > largest or (area == largest and forest[c, START] > forest[best, START]):
+        if most_area(forest[c]) >= least:
+            area = contour_area(label, stride, forest[c])
+            if area > largest or (area == largest and forest[c].start > forest[best].start):
                 best, largest = c, area
     return best, largest

@@ -152,3 +152,9 @@ def sort_runs(level, found, runs, bucket):  # type: ignore[no-untyped-def]
         k = found[r, 1] + 1
         runs[bucket[k]] = found[r, 0]
         bucket[k] += 1
+
+
+@inlined
+def unpack(run):  # type: ignore[no-untyped-def]
+    """(row, start, stop) of a packed run."""
+    return run >> 42, (run >> 21) & 0x1FFFFF, run & 0x1FFFFF

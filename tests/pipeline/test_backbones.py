@@ -241,6 +241,12 @@ def test_a_checkpoint_is_no_state_dict(tmp_path: Path) -> None:
     assert reason == "it holds a dict of epoch, model, not tensors by name"
 
 
+def test_a_dict_of_numbers_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(3), 1: torch.zeros(3)}, tmp_path / "w.pth")
+    reason = refusal("vgg_small", str(tmp_path / "w.pth"))
+    assert reason == "it holds a dict of 0, 1, not tensors by name"
+
+
 def test_a_tensor_is_no_state_dict(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "w.pth")
     assert refusal("vgg_small", str(tmp_path / "w.pth")) == "it holds no dict, not tensors by name"

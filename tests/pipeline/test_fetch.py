@@ -117,8 +117,9 @@ def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path) -
         fetch.fetch(server.url, tmp_path / "x", Report())
     (part,) = parts(tmp_path)
     part.write_bytes(CONTENT)
-    server.moods = ["fine"]
+    server.moods, server.asked = ["fine"], []
     fetch.fetch(server.url, tmp_path / "x", Report())
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
     assert (tmp_path / "x").read_bytes() == CONTENT
 
 

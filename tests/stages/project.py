@@ -111,7 +111,8 @@ def make(folder: Path) -> Project:
     kept = values["ablate"]["variants"]
     values["ablate"]["variants"] = {key: kept[key] for key in VARIANTS}
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    (folder / ".gitignore").open("a").write(".site-cache/\n")
+    with (folder / ".gitignore").open("a") as ignored:
+        ignored.write(".site-cache/\n")
     project.run("git", "init", "-q", "-b", "main")
     project.commit("A small experiment")
     return project

@@ -276,10 +276,15 @@ def test_ctrl_c_ends_the_server_with_its_workers(
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
-    presser = threading.Thread(target=press)
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    presser = threading.Thread(target=press, daemon=True)
     presser.start()
-    with pytest.raises(KeyboardInterrupt):
-        ui.serve(store.current(root), port)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ui.serve(store.current(root), port)
+    finally:
+        signal.signal(signal.SIGINT, before)
     presser.join()
     for _ in range(50):
         with contextlib.suppress(UserError):
