@@ -121,9 +121,10 @@ def _sweep(
     images, steps = len(levels), taus.shape[1]
     flat = np.concatenate([np.empty((0, 4)), *(truth or [])])
     offsets = np.zeros(images + 1, np.int64)
-    offsets[1:] = np.cumsum([len(b) for b in truth]) if truth else 0
+    if truth:
+        offsets[1:] = np.cumsum([len(b) for b in truth])
     boxes = np.empty((images, steps, 4), np.int32)
-    largest, every = np.empty((2, images, steps if truth else 0), np.float32)
+    largest, every = np.empty((2, images, 0 if truth is None else steps), np.float32)
     cells = np.zeros((images, steps, *grid) if grid else (images, 0, 0, 0), np.bool_)
 
     from pipeline.sweep import curves

@@ -56,7 +56,11 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield json.loads(line), offset
+            try:
+                event = json.loads(line)
+            except ValueError:  # the disk has damaged it
+                continue
+            yield event, offset
 
 
 def files(journal: Path) -> Path:

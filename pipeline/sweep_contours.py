@@ -30,8 +30,9 @@ def block_changes(label, stride, y, x0, x1):  # type: ignore[no-untyped-def]
         right += label[last + 1] >= 0
         area += AREA_CHANGE[left] + AREA_CHANGE[right]
         euler += EULER_CHANGE[left] + EULER_CHANGE[right]
-        for i in range(first + row, last + row):  # blocks of which the run takes the whole row
-            here, following = label[i] >= 0, label[i + 1] >= 0
+    for i in range(first, last):  # blocks of which the run takes the whole row
+        for row in (-stride, stride):
+            here, following = label[i + row] >= 0, label[i + row + 1] >= 0
             area += here + following
             euler -= 2 * (here != following)
     return area, euler

@@ -71,10 +71,9 @@ def switch_on(label, stride, forest, spans, born, y, x0, x1, reach, step):  # ty
     after = first + x1 - x0
     # Nearly always all that is touched is one component; finding that out needs no branches.
     lowest, highest = OFF, -1
-    for i in range(first - stride - reach, after - stride + reach):
-        lowest, highest = widen(lowest, highest, label[i])
-    for i in range(first + stride - reach, after + stride + reach):
-        lowest, highest = widen(lowest, highest, label[i])
+    for i in range(first - reach, after + reach):
+        lowest, highest = widen(lowest, highest, label[i - stride])
+        lowest, highest = widen(lowest, highest, label[i + stride])
     lowest, highest = widen(lowest, highest, label[first - 1])
     lowest, highest = widen(lowest, highest, label[after])
     if highest < 0:

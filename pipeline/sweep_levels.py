@@ -5,12 +5,22 @@ row with one level; runs are numbered in raster order.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import UserProvidedCacheLocator
+
+
+class NamedByContent(UserProvidedCacheLocator):  # type: ignore[misc]
+    """The cache folder is named after the text of the functions, not after where their files lie."""
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        return Path(py_file).stem
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -22,16 +32,18 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     config: Any = numba.config
     here = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted(here.glob("sweep*.py")))
-    root = Path(config.CACHE_DIR or here / "__pycache__")
+    # DVC runs experiments in copies of the repository that it deletes: the main one keeps the cache.
+    root = Path(config.CACHE_DIR or Path(os.environ.get("DVC_ROOT", here.parent)) / ".numba")
     cache = root / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before = config.CACHE_DIR
+        before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
         config.CACHE_DIR = str(cache)
+        config.CACHE_LOCATOR_CLASSES = f"{__name__}.NamedByContent"
         try:
             return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
         finally:
-            config.CACHE_DIR = before
+            config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
 
     return decorate
 

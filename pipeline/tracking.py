@@ -63,9 +63,11 @@ class Run:
         experiment: str | None,
         reopen: bool = False,
         is_sampled: bool = False,
+        is_live: bool = True,
     ) -> None:
         """Begin or continue the journal of `key`; stages call `open` or `find_or_open`."""
         self._process = os.getpid()
+        self._is_live = is_live
         self._journal: Journal | None = None
         self._said: set[str] = set()
         self._is_down = self._is_terminated = False
@@ -76,7 +78,7 @@ class Run:
         try:
             root = find_root()
             self._journal = Journal(root, key, reopen)
-        except (OSError, ValueError) as error:  # a full or read-only disk, a damaged journal
+        except OSError as error:  # a full or read-only disk
             self._say(f"nothing of this run is kept: {error}")
             return
         self._store = store.current(root, experiment)
@@ -113,20 +115,28 @@ class Run:
         experiment: str | None = None,
         reopen: bool = False,
         origin: Mapping[str, str] | None = None,
+        live: bool = True,
     ) -> "Run":
         """A training's run, named by its fingerprint `key`.
 
         The same key again continues the run if that has not finished (a resumed training), else
         begins another. reopen: continue a finished one as well (its training is not repeated);
         points it has already are not logged twice. origin: where the run comes from, if that is not
-        this process; then this machine is not watched either.
+        this process; then this machine is not watched either. live: False only keeps the journal, for
+        short runs that should not wait for MLflow; the stage `report` delivers them.
         """
         here = provenance.tags() if origin is None else dict(origin)
         shown = provenance.mlflow_tags(here, description)
         tags = {**here, **shown, "training.key": key, **tags}
         opening = {"name": name, "params": params, "tags": tags, "match": None}
-        is_sampled = origin is None
-        return cls(key, opening, experiment=experiment, reopen=reopen, is_sampled=is_sampled)
+        return cls(
+            key,
+            opening,
+            experiment=experiment,
+            reopen=reopen,
+            is_sampled=live and origin is None,
+            is_live=live,
+        )
 
     @classmethod
     def find_or_open(
@@ -284,7 +294,7 @@ class Run:
         self._say(f"no more system metrics: {store.why(error)}")
 
     def _deliver(self, last: bool = False) -> None:
-        if self._is_down and not last:
+        if not self._is_live or (self._is_down and not last):
             return
         try:
             self._mirror.deliver()

@@ -44,6 +44,7 @@ def run(key: str, settings: Params) -> None:
             name=f"{key}: {run_name(settings)}",
             params=params.flat(settings),
             tags={"data.checksum": meta.checksum, "seed": str(settings.seed), "ablation": key},
+            live=False,
         ) as tracked,
         whole_directory(ABLATION / key) as partial,
     ):

@@ -7,7 +7,7 @@ from PIL import Image
 from pipeline import curves, params, pictures, report, runs
 from pipeline.outputs import whole_directory, write_csv, write_text
 from pipeline.runs import Results
-from stages import entry
+from stages import entry, track
 from stages.layout import METRICS
 
 FREE = ("synthetic",)  # datasets whose pictures may go into git: photographs keep their licences
@@ -23,6 +23,7 @@ def main() -> None:
     shown = draw(results, METRICS)
     write_csv(METRICS / "report.csv", report.rows(results), report.COLUMNS)
     write_text(METRICS / "report.md", report.markdown(results, shown))
+    track.deliver_rest()  # the ablation's runs, and those of results that came out of DVC's cache
 
 
 def read() -> Results:

@@ -6,6 +6,7 @@ import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as stages do
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,201 @@
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import UserError
+from stages import score
+from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
+
+HEADER = "image_id,x0,y0,x1,y1,width,height\n"
+SIZES = {"bird/one": (30, 40), "two": (25, 25), "three": (60, 33)}
+BOXES = {"bird/one": [(3, 4, 20, 15), (25, 1, 40, 9)], "two": [(0, 0, 25, 25)], "three": []}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images of two boxes, one and none, with noisy maps smaller than they are."""
+    lines = []
+    rng = np.random.default_rng(0)
+    for image, (height, width) in SIZES.items():
+        for box in BOXES[image] or [("", "", "", "")]:
+            lines.append(",".join(map(str, (image, *box, width, height))))
+        path = tmp_path / "maps" / f"{image}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rng.standard_normal((7, 9)))
+    (tmp_path / "boxes.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    return tmp_path
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, Any]:
+    """Score folder/maps against folder/boxes.csv; what was written."""
+    command = ["score", "--maps", f"{folder}/maps", "--boxes", f"{folder}/boxes.csv"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", f"{folder}/scores.json", *options])
+    score.main()
+    result: dict[str, Any] = json.loads((folder / "scores.json").read_text())
+    return result
+
+
+def mistakes(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        run(folder, monkeypatch, "--protocol", "classic", *options)
+    assert not (folder / "scores.json").exists()
+    return [problem.replace(f"{folder}/", "") for problem in raised.value.problems]
+
+
+def accuracy(ious: list[list[float]], delta: float) -> float:
+    """Best over the thresholds: ious[image][threshold]."""
+    return max(100 * float(np.mean([iou[k] >= delta for iou in ious])) for k in range(len(ious[0])))
+
+
+def test_wsoleval_is_the_benchmark_computed_with_opencv(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(folder, monkeypatch, "--protocol", "wsoleval")
+    largest, every = [], []
+    for image, boxes in BOXES.items():
+        if boxes:
+            height, width = SIZES[image]
+            raw = np.load(folder / "maps" / f"{image}.npy")
+            wide = cv2.resize(raw, (224, 224), interpolation=cv2.INTER_CUBIC)
+            wide -= wide.min()
+            values = (wide / wide.max() * 255).astype(np.uint8)
+            scale = (224 / width, 224 / height) * 2
+            assert all(c * 224 / s == c * 224 / s for c, s in zip(boxes[0], scale, strict=True))
+            truth = [
+                [int(c * 224 / s) for c, s in zip(box, (width, height) * 2, strict=True)]
+                for box in boxes
+            ]
+            plain = [opencv_boxes(values, tau) for tau in np.arange(0, 1, 0.001)]
+            largest.append([max(plain_iou(box, t, 1) for t in truth) for box, _ in plain])
+            every.append([max(plain_iou(b, t, 1) for b in of for t in truth) for _, of in plain])
+    assert result["max_box_acc"] == accuracy(largest, 0.5)
+    assert result["max_box_acc_v2"] == np.mean([accuracy(every, d) for d in (0.3, 0.5, 0.7)])
+    assert (result["n"], result["n_boxes"], result["size"]) == (3, 2, 224)
+    fixed = [iou[200] for iou in largest]
+    assert result["gt_known_loc_err"] == 100 - 100 * np.mean([iou >= 0.5 for iou in fixed])
+
+
+def test_classic_is_scored_in_the_images_own_pixels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ious = []
+    rng = np.random.default_rng(1)
+    for image, (height, width) in SIZES.items():
+        values = rng.random((height, width))  # nothing to resize
+        np.save(folder / "maps" / f"{image}.npy", values)
+        values = (values - values.min()) / (values.max() - values.min())
+        if BOXES[image]:
+            taus = np.arange(50) / 50
+            boxes = [scipy_boxes(values, tau)[0] for tau in taus]
+            ious.append([max(plain_iou(b, t, 0) for t in BOXES[image]) for b in boxes])
+    result = run(folder, monkeypatch, "--protocol", "classic", "--thresholds", "50")
+    assert result["max_box_acc"] == accuracy(ious, 0.5)
+    assert len(result["curve"]["threshold"]) == len(result["curve"]["any_box_acc_70"]) == 50
+    assert "MaxBoxAccV2" in capsys.readouterr().out
+
+
+def test_perfect_maps_and_masks_score_100(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "masks" / "bird").mkdir(parents=True)
+    for image, (height, width) in SIZES.items():
+        values = np.zeros((height, width), np.uint8)
+        for x0, y0, x1, y1 in BOXES[image]:
+            values[y0:y1, x0:x1] = 255
+        np.save(folder / "maps" / f"{image}.npy", values)
+        Image.fromarray(values).save(folder / "masks" / f"{image}.png")
+    options = ["--masks", f"{folder}/masks", "--per-image", f"{folder}/per_image.csv"]
+    result = run(folder, monkeypatch, "--protocol", "classic", *options)
+    assert result["gt_known_loc_err"] == 0
+    assert result["max_box_acc"] == result["max_box_acc_v2"] == result["pxap"] == 100
+    assert result["intervals"]["pxap"] == [100, 100]
+    with (folder / "per_image.csv").open() as file:
+        rows = {row["id"]: row["iou_true"] for row in csv.DictReader(file)}
+    assert rows["two"] == "1.000000" and rows["three"] == ""
+    on_grid = run(folder, monkeypatch, "--protocol", "classic", "--size", "50")
+    assert on_grid["size"] == 50 and on_grid["max_box_acc"] == 100
+
+
+def test_ignored_pixels_are_not_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "boxes.csv").write_text(HEADER + "two,,,,,25,25\n")
+    values = np.zeros((25, 25), np.float32)
+    values[:5] = 1
+    np.save(folder / "maps" / "two.npy", values)
+    mask = np.zeros((25, 25), np.uint8)
+    mask[:4] = 1
+    (folder / "masks").mkdir()
+    Image.fromarray(mask).save(folder / "masks" / "two.png")
+    options = ["--protocol", "classic", "--masks", f"{folder}/masks"]
+    assert run(folder, monkeypatch, *options)["pxap"] == pytest.approx(80)
+    ignore = np.zeros((25, 25), np.uint8)
+    ignore[4] = 1
+    Image.fromarray(ignore).save(folder / "masks" / "two_ignore.png")
+    result = run(folder, monkeypatch, *options)
+    assert result["pxap"] == 100
+    assert result["n_boxes"] == 0 and "max_box_acc" not in result
+
+
+def test_bad_maps_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = folder / "maps"
+    np.save(maps / "two.npy", np.zeros((3, 4, 5)))
+    np.save(maps / "three.npy", np.array([[1.0, np.nan]]))
+    (maps / "bird/one.npy").write_text("no array")
+    told = mistakes(folder, monkeypatch)
+    assert told[0].startswith("maps/bird/one.npy cannot be read as an array")
+    assert told[1] == "maps/two.npy has shape (3, 4, 5); allowed: (height, width)"
+    assert told[2] == "maps/three.npy holds NaN or infinite values"
+    np.save(maps / "two.npy", np.zeros((3, 4), complex))
+    assert "holds complex128" in mistakes(folder, monkeypatch)[1]
+
+
+def test_missing_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "maps" / "two.npy").unlink()
+    told = mistakes(folder, monkeypatch, "--masks", f"{folder}/masks")
+    assert told[0] == "maps/two.npy is missing: boxes.csv names it"
+    assert told[1] == "masks/bird/one.png is missing: boxes.csv names it"
+    (folder / "boxes.csv").unlink()
+    assert mistakes(folder, monkeypatch) == ["boxes.csv cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("image_id,x0\na,1\n", "boxes.csv has no column y0, x1, y1, width, height"),
+        (HEADER, "boxes.csv names no image"),
+        (HEADER + "a,1,2,x,4,9,9\n", "boxes.csv, line 2: x1 is 'x'; allowed: a number"),
+        (HEADER + "a,1,2,3,,9,9\n", "boxes.csv, line 2: y1 is ''; allowed: a number"),
+        (HEADER + "a,1,2,3,4,9\n", "boxes.csv, line 2: height is ''; allowed: a number"),
+        (HEADER + "a,1,2,3,4,0,9\n", "boxes.csv, line 2: a is 0 × 9; allowed: whole pixels"),
+        (HEADER + "../a,1,2,3,4,9,9\n", "boxes.csv, line 2: image_id is '../a'"),
+        (HEADER + "a,1,2,3,4,9,9\na,1,2,3,4,9,8\n", "boxes.csv, line 3: a has another width"),
+        (HEADER + "a,1,2,12,4,9,8\n", "boxes.csv, line 2: box 1, 2, 12, 4 of a is not inside"),
+        (HEADER + "a,5,2,3,4,9,8\n", "boxes.csv, line 2: box 5, 2, 3, 4 of a is not inside"),
+    ],
+)
+def test_bad_boxes_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    (folder / "boxes.csv").write_text(text)
+    assert mistakes(folder, monkeypatch)[0].startswith(told)
+
+
+def test_many_mistakes_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "boxes.csv").write_text(HEADER + "a,1,2,99,4,9,8\n" * 50)
+    told = mistakes(folder, monkeypatch)
+    assert len(told) == 21 and told[-1] == "and 30 more of the same kind"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--thresholds", "0"), ("--threshold", "1"), ("--size", "9", "--protocol", "wsoleval")],
+)
+def test_bad_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(folder, monkeypatch, "--protocol", "classic", *options)
