@@ -106,6 +106,26 @@ def seeds(
     return boxes, cells
 
 
+def components(
+    values: NDArray[Any], thresholds: ArrayLike, protocol: Protocol = "classic"
+) -> NDArray[np.int32]:
+    """Boxes of all components of one map [H, W] at rising thresholds [T], as spans [n, 6].
+
+    A span is x0, y0, x1, y1, first, last: a component has this box at thresholds first … last. Under
+    `wsoleval` the borders of holes are among them.
+    """
+    levels, falls, taus = _levels(values[None], thresholds, protocol, 1)
+    boxes = np.empty((1, taus.shape[1], 4), np.int32)
+
+    from pipeline.sweep import every_span
+
+    found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
+    spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
+    if falls[0]:
+        spans[:, 4:] = taus.shape[1] - 1 - spans[:, :3:-1]
+    return spans
+
+
 def _sweep(
     maps: NDArray[Any],
     thresholds: ArrayLike,

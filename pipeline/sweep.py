@@ -218,20 +218,29 @@ def settle(table):  # type: ignore[no-untyped-def]
 
 
 @jit
+def room(height, width, thresholds):  # type: ignore[no-untyped-def]
+    """What a sweep works in: runs, and a forest with its labels; every map of a batch uses it again."""
+    pixels = height * width
+    return (
+        np.empty((pixels, 2), np.int64),
+        np.empty(pixels, np.int64),
+        np.empty(thresholds + 3, np.int32),
+        np.empty((height + 2) * (width + 2), np.int32),
+        np.empty(pixels, COMPONENT),
+        np.empty(pixels + 1, np.int32),
+    )
+
+
+@jit
 def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
     """Largest boxes [B, T, 4] of level maps [B, H, W]; with T of `every` not 0, IoU [B, T] as well;
     with T of `cells` [B, T, h, w] not 0, the cells.
     """
     images, height, width = levels.shape
-    pixels, thresholds = height * width, boxes.shape[1]
-    found = np.empty((pixels, 2), np.int64)
-    runs = np.empty(pixels, np.int64)
-    bucket = np.empty(thresholds + 3, np.int32)
-    label = np.empty((height + 2) * (width + 2), np.int32)
-    forest = np.empty(pixels, COMPONENT)
-    changed = np.empty(pixels + 1, np.int32)
+    thresholds = boxes.shape[1]
+    found, runs, bucket, label, forest, changed = room(height, width, thresholds)
     scored = every.shape[1] > 0
-    spans = np.empty(pixels if scored else 0, SPAN)
+    spans = np.empty(height * width if scored else 0, SPAN)
     rungs = 1
     while 1 << rungs <= thresholds:
         rungs += 1
@@ -264,3 +273,24 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
                 box = boxes[i, k]
                 largest[i, k] = best_iou(box[0], box[1], box[2], box[3], real, pad)
                 every[i, k] = max(table[0, k], largest[i, k])
+
+
+@jit
+def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
+    """Spans of one level map [1, H, W] by threshold: boxes of components, with `contours` of holes too."""
+    height, width = levels.shape[1:]
+    thresholds = boxes.shape[1]
+    found, runs, bucket, label, forest, changed = room(height, width, thresholds)
+    spans = np.empty(height * width, SPAN)
+    sort_runs(levels[0], found, runs, bucket)
+    n = grow_components(
+        runs, bucket, contours, False, label, width, forest, changed, spans, boxes[0], cells[0]
+    )
+    components = spans[:n].copy()
+    for i in range(n):
+        span = components[i]
+        span.first, span.last = thresholds - 1 - span.last, thresholds - 1 - span.first
+    n = 0
+    if contours:
+        n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
+    return components, spans[:n].copy()

@@ -54,6 +54,16 @@ def scaled(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return wsoleval.normalise(values[None].astype(np.float64))[0]
 
 
+def boxes_by_threshold(
+    values: NDArray[Any], taus: NDArray[np.float64], protocol: boxes.Protocol
+) -> list[list[tuple[int, ...]]]:
+    spans = boxes.components(values, taus, protocol).tolist()
+    return [
+        sorted(tuple(box) for *box, first, last in spans if first <= k <= last)
+        for k in range(len(taus))
+    ]
+
+
 @settings(max_examples=150, deadline=None)
 @given(maps, threshold_lists)
 def test_classic_is_scipy_at_every_threshold(
@@ -65,8 +75,9 @@ def test_classic_is_scipy_at_every_threshold(
     curve = boxes.curve(values[None], [TRUTH], taus)
     for k, (largest, every) in enumerate(plain):
         assert curve.largest[0, k] == np.float32(max(plain_iou(largest, t, 0) for t in TRUTH))
-        best = max(plain_iou(box, t, 0) for box in every or {largest} for t in TRUTH)
+        best = max(plain_iou(box, t, 0) for box in every or [largest] for t in TRUTH)
         assert curve.any[0, k] == np.float32(best)
+    assert boxes_by_threshold(values, taus, "classic") == [sorted(every) for _, every in plain]
 
 
 @settings(max_examples=150, deadline=None)
@@ -81,8 +92,9 @@ def test_wsoleval_is_opencv_at_every_threshold(
     curve = boxes.curve(values[None], [truth], taus, "wsoleval")
     for k, (largest, every) in enumerate(plain):
         assert curve.largest[0, k] == np.float32(max(plain_iou(largest, t, 1) for t in truth))
-        best = max(plain_iou(box, t, 1) for box in every for t in truth)
+        best = max(plain_iou(box, t, 1) for box in every or [largest] for t in truth)
         assert curve.any[0, k] == np.float32(best)
+    assert boxes_by_threshold(values, taus, "wsoleval") == [sorted(every) for _, every in plain]
 
 
 def test_a_map_worked_by_hand() -> None:

@@ -35,7 +35,8 @@ def test_the_box_is_exactly_that_of_the_animal(
         # Pixels covered by less than half do not count: at most one more on each side.
         assert (grown[:2] <= 0).all() and (grown[:2] >= -1).all()
         assert (grown[2:] >= 0).all() and (grown[2:] <= 1).all()
-        assert (box >= 0).all() and box[2] <= size[1] and box[3] <= size[0]
+        # And all of the animal lies in the image, not only what fits.
+        assert (box[:2] >= 1).all() and box[2] <= size[1] - 1 and box[3] <= size[0] - 1
 
 
 def test_the_head_tells_the_species_at_every_size() -> None:

@@ -144,6 +144,10 @@ def test_a_users_box_must_lie_in_its_image(tmp_path: Path) -> None:
         "photos: cat/0.jpg: the box 2, 3, 20, 42.5 leaves the image, which is 30 wide and 40 high; "
         "correct it in the CSV of boxes"
     )
+    for box in ([-2, 0, 9, 9], [0, -1.5, 9, 9], [0, 0, 32, 9]):
+        data = dataset(boxes=np.array([box], np.float32))
+        with pytest.raises(UserError, match="leaves the image, which is 30 wide and 40 high"):
+            prepared(data, tmp_path)
     meta = prepared(dataset(boxes=over, published=True), tmp_path)
     assert meta.boxes_over_edge == 20
     assert packed.Split.open(tmp_path, "test").boxes[0].tolist() == over.tolist()  # as published

@@ -1,14 +1,12 @@
-import itertools
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline import boxes, two_stage
 from pipeline.params import TwoStage
-from tests.pipeline.box_references import EIGHT
+from tests.pipeline.box_references import plain_two_stage
 
 
 def settings(**changes: Any) -> TwoStage:
@@ -25,47 +23,6 @@ def make(batch: int, h: int, w: int, scale: int, seed: int = 0) -> tuple[Tensor,
     return maps, features
 
 
-def plain(
-    values: np.ndarray, features: np.ndarray, params: TwoStage
-) -> tuple[list[int], float] | None:
-    """Thesis §5.4.3 and Eq. 22, one threshold, one seed and one position after the other."""
-    from scipy import ndimage
-
-    height, width = values.shape
-    _, h, w = features.shape
-    vectors = features.astype(np.float64)
-    if params.center:
-        vectors = vectors - vectors.mean(axis=(1, 2), keepdims=True)
-    best = None
-    for tau in np.arange(params.step, 1 - 1e-9, params.step):
-        label, _ = ndimage.label(values >= tau * values.max(), structure=EIGHT)
-        mask = label == 1 + np.bincount(label.ravel())[1:].argmax()
-        ys, xs = np.nonzero(mask)
-        x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
-        cells = set()
-        for y, x in zip(ys, xs, strict=True):
-            if params.seeds == "sides":
-                holds = y in (y0, y1 - 1) or x in (x0, x1 - 1)
-            else:
-                around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-                holds = not all(
-                    0 <= v < height and 0 <= u < width and mask[v, u] for v, u in around
-                )
-            if holds:
-                cells.add((y * h // height, x * w // width))
-        if len(cells) < params.min_seeds:
-            continue
-        similarity = np.zeros((h, w))
-        for seed in cells:
-            A = vectors[:, seed[0], seed[1]]
-            for i, j in itertools.product(range(h), range(w)):
-                P = vectors[:, i, j]
-                similarity[i, j] += A @ P / (np.linalg.norm(A) * np.linalg.norm(P)) / len(cells)
-        if best is None or similarity.var() < best[0] * (1 - 1e-5):
-            best = (similarity.var(), [x0, y0, x1, y1], tau)
-    return best[1:] if best else None
-
-
 @pytest.mark.parametrize("seeds", ["sides", "contour"])
 @pytest.mark.parametrize("center", [True, False])
 def test_it_is_the_plain_loop(seeds: Literal["sides", "contour"], center: bool) -> None:
@@ -73,7 +30,7 @@ def test_it_is_the_plain_loop(seeds: Literal["sides", "contour"], center: bool) 
     params = settings(seeds=seeds, center=center)
     picked, taus, found = two_stage.select(maps, features, params)
     for i in range(5):
-        box, tau = plain(maps[i].numpy(), features[i].numpy(), params) or ([], 0)
+        box, tau = plain_two_stage(maps[i].numpy(), features[i].numpy(), params) or ([], 0)
         assert found[i]
         assert picked[i].tolist() == box
         assert taus[i].item() == pytest.approx(tau)
