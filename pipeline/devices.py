@@ -10,10 +10,10 @@ from pipeline.errors import UserError
 
 def pick_device(name: str) -> torch.device:
     """The named device, or with `auto` the best one here. Raises UserError if it is not there."""
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next((kind for kind, there in available.items() if there()), "cpu")
-    elif name in available and not available[name]():
+        name = next((kind for kind, there in available.items() if there), "cpu")
+    elif not available.get(name, True):
         raise UserError(
             f"params.yaml: train.device is {name}, which this machine does not have; allowed: auto, cpu"
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import boxes, packed, scores, transforms, two_stage
+from pipeline import boxes, packed, scores, transforms, two_stage, wsoleval
 from pipeline.devices import autocast
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method
@@ -25,12 +25,14 @@ class Heatmaps:
     """What the network says of a batch.
 
     logits [B, K]; `classes` int64 [B, Q] the classes the maps belong to; `maps` float32
-    [B, Q, H, W] in 0…1 on the test grid; `features` [B, C, h, w], the last feature map.
+    [B, Q, H, W] in 0…1 on the test grid; `raw` [B, Q, h, w] as read off the network; `features`
+    [B, C, h, w], the last feature map.
     """
 
     logits: Tensor
     classes: Tensor
     maps: Tensor
+    raw: Tensor
     features: Tensor
 
 
@@ -87,8 +89,9 @@ def heatmaps(
     if labels is not None:
         asked = torch.cat([asked, labels[:, None]], 1)
     raw = method.class_maps(outputs, asked).float()
-    flat = boxes.normalise(boxes.resize(raw.flatten(0, 1), tuple(inputs.shape[-2:])))
-    return Heatmaps(logits, asked, flat.unflatten(0, raw.shape[:2]), outputs.features.float())
+    flat = boxes.normalise(boxes.resize(raw.flatten(0, 1), (inputs.shape[2], inputs.shape[3])))
+    maps = flat.unflatten(0, raw.shape[:2])
+    return Heatmaps(logits, asked, maps, raw, outputs.features.float())
 
 
 def choose_boxes(
@@ -127,7 +130,6 @@ def evaluate(
         transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
         for i in range(len(images))
     ]
-    thresholds = thresholds_of(params)
     parts, done = [], 0
     for batch, labels, indices in loader.batches():
         inputs = transforms.test_batch(batch.to(device), params.input.crop)
@@ -137,7 +139,7 @@ def evaluate(
         how = selection, threshold, params.box.two_stage
         box_p, level, found = choose_boxes(predicted, maps.features, *how)
         box_t, _, _ = choose_boxes(true, maps.features, *how)
-        curve = boxes.curve(true.cpu().numpy(), real, thresholds, params.box.protocol)
+        curve = threshold_curve(maps, images, indices.tolist(), real, params)
         best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
         parts.append(
             Evaluation(
@@ -157,6 +159,31 @@ def evaluate(
         done += len(labels)
         progress(done, len(loader))
     return Evaluation.concatenate(parts)
+
+
+def threshold_curve(
+    maps: Heatmaps,
+    images: packed.Split,
+    indices: list[int],
+    truth: list[np.ndarray],
+    params: Params,
+) -> boxes.Curve:
+    """Best IoU at every threshold with the true class's maps, under `box.protocol`.
+
+    truth: the images' boxes on the test grid. `wsoleval` has its own resizing and truncation, so it
+    starts again from the raw maps and the original boxes.
+    """
+    thresholds = thresholds_of(params)
+    if params.box.protocol == "classic":
+        return boxes.curve(maps.maps[:, 1].cpu().numpy(), truth, thresholds)
+    grid = (params.input.crop, params.input.crop)
+    sizes = [(int(height), int(width)) for height, width in images.sizes[indices]]
+    scaled = [
+        wsoleval.scale(wsoleval.corners(images.boxes[i], size), size, grid)
+        for i, size in zip(indices, sizes, strict=True)
+    ]
+    mapped = wsoleval.heatmaps(maps.raw[:, 1].double().cpu().numpy(), grid)
+    return boxes.curve(mapped, scaled, thresholds, "wsoleval")
 
 
 def best_threshold(evaluation: Evaluation, thresholds: np.ndarray) -> float:

@@ -106,7 +106,12 @@ def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, score
 
 
 def threshold_curve(measured: Measured, thresholds: ArrayLike) -> dict[str, list[float]]:
-    """Columns: threshold, and the box accuracy in percent at each IoU, of the largest and of any box."""
+    """Columns: threshold, and the box accuracy in percent at each IoU, of the largest and of any box.
+
+    No columns where no image has a box.
+    """
+    if np.isnan(measured.fixed).all():
+        return {}
     columns = {"threshold": np.asarray(thresholds, np.float64)}
     for name, curve in (("box_acc", measured.largest), ("any_box_acc", measured.any)):
         for delta in DELTAS:

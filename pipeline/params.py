@@ -208,6 +208,10 @@ def _parsed(
             "box.selection is 'val', which needs held-out images; "
             "allowed: prepare.val_fraction > 0, or another box.selection"
         )
+    if values.get("box.protocol") == "wsoleval" and values.get("input.test") == "center_crop":
+        problems.append(
+            "box.protocol is 'wsoleval', which sees the whole image; allowed: input.test: squash"
+        )
     if file is None or data is None or chosen is None:
         return None, problems
     own = {name: getattr(file, name) for name in File.model_fields}

@@ -15,7 +15,7 @@ import numpy as np
 from numba.core.caching import UserProvidedCacheLocator
 
 
-class NamedByContent(UserProvidedCacheLocator):  # type: ignore[misc]
+class NamedByContent(UserProvidedCacheLocator):
     """The cache folder is named after the text of the functions, not after where their files lie."""
 
     @classmethod

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline import evaluation, packed, params, results
+from pipeline.errors import UserError
 from pipeline.methods import cam
 from pipeline.params import Params
 from pipeline.predictor import Predictor
@@ -85,6 +86,23 @@ def test_boxes_come_back_to_the_original_image(
             box = np.array([row[edge] for edge in ("x0", "y0", "x1", "y1")])
             assert np.abs(box - truth[0]).max() < 4
     assert {row["predicted"] for row in rows} == set(tiny.CLASSES)
+
+
+def test_the_benchmarks_protocol_starts_from_raw_maps_and_original_boxes(
+    tmp_path: Path, prepared: Path
+) -> None:
+    settings = params.load(
+        tiny.write_params(tmp_path, input__crop=64, box__protocol="wsoleval")
+    )
+    seen = evaluated(prepared, settings)
+    classic = evaluated(prepared, params.load(tiny.write_params(tmp_path, input__crop=64)))
+    assert np.abs(seen.curve_largest - classic.curve_largest).max() > 0  # one pixel larger boxes
+    assert np.abs(seen.curve_largest[:, 12] - classic.curve_largest[:, 12]).max() < 0.25
+    np.testing.assert_array_equal(seen.boxes_true, classic.boxes_true)
+    with pytest.raises(UserError, match="allowed: input.test: squash"):
+        params.load(
+            tiny.write_params(tmp_path, box__protocol="wsoleval", input__test="center_crop")
+        )
 
 
 def test_batches_do_not_change_the_result(tmp_path: Path, prepared: Path) -> None:
