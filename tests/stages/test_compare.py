@@ -63,7 +63,7 @@ def test_paired_differences(
     }
     gain = result["errors"]["gt_known_loc_err"]
     assert gain["difference"]["value"] == -10
-    assert gain["difference"]["low"] < -5 < gain["difference"]["high"] < 0
+    assert gain["difference"]["low"] < -10 < gain["difference"]["high"] < 0
     assert gain["verdict"] == "B is better"
     assert result["errors"]["top1_cls_err"]["verdict"].startswith("no difference shown")
     out = capsys.readouterr().out
