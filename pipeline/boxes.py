@@ -208,9 +208,9 @@ def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) 
 def in_parallel(work: Callable[[slice], None], images: int, threads: int | None = None) -> None:
     """Call `work` for all images in parts, on threads: compiled code lets go of the GIL.
 
-    As many threads as asked for, else as NUMBA_NUM_THREADS says, else as there are cores to use.
+    As many threads as asked for, else as NUMBA_NUM_THREADS says, else as torch uses.
     """
-    threads = threads or int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    threads = threads or int(os.environ.get("NUMBA_NUM_THREADS", 0)) or torch.get_num_threads()
     step = max(1, min(IMAGES_AT_ONCE, -(-images // threads)))
     parts = [slice(i, min(i + step, images)) for i in range(0, images, step)]
     if threads == 1 or len(parts) <= 1:

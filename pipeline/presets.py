@@ -119,6 +119,7 @@ BIRDS = FINE_TUNING | {
     "train.epochs": 12,
     "train.batch_size": 16,
     "train.batchnorm": "frozen",
+    "ablate.always": False,
 }
 
 PRESETS: dict[str, Preset] = {

@@ -39,7 +39,8 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
         config.CACHE_DIR = str(cache)
-        config.CACHE_LOCATOR_CLASSES = f"{__name__}.NamedByContent"
+        # Where that folder cannot be written, the user's own cache.
+        config.CACHE_LOCATOR_CLASSES = f"{__name__}.NamedByContent, UserWideCacheLocator"
         try:
             return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
         finally:

@@ -91,9 +91,7 @@ def test_boxes_come_back_to_the_original_image(
 def test_the_benchmarks_protocol_starts_from_raw_maps_and_original_boxes(
     tmp_path: Path, prepared: Path
 ) -> None:
-    settings = params.load(
-        tiny.write_params(tmp_path, input__crop=64, box__protocol="wsoleval")
-    )
+    settings = params.load(tiny.write_params(tmp_path, input__crop=64, box__protocol="wsoleval"))
     seen = evaluated(prepared, settings)
     classic = evaluated(prepared, params.load(tiny.write_params(tmp_path, input__crop=64)))
     assert np.abs(seen.curve_largest - classic.curve_largest).max() > 0  # one pixel larger boxes
