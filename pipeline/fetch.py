@@ -51,7 +51,7 @@ def fetch(url: str, target: Path, report: Report) -> None:
                 raise
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(partial) > before else failures + 1
-        if failures == ATTEMPTS:
+        if failures >= ATTEMPTS:
             raise UserError(
                 f"{url}: cannot be downloaded ({reason}); what has come is kept, and the same "
                 "command goes on from there"

@@ -97,7 +97,7 @@ def test_the_benchmarks_protocol_starts_from_raw_maps_and_original_boxes(
     assert np.abs(seen.curve_largest - classic.curve_largest).max() > 0  # one pixel larger boxes
     assert np.abs(seen.curve_largest[:, 12] - classic.curve_largest[:, 12]).max() < 0.25
     np.testing.assert_array_equal(seen.boxes_true, classic.boxes_true)
-    with pytest.raises(UserError, match="allowed: input.test: squash"):
+    with pytest.raises(UserError, match=r"allowed: input\.test: squash"):
         params.load(
             tiny.write_params(tmp_path, box__protocol="wsoleval", input__test="center_crop")
         )
