@@ -57,7 +57,7 @@ QUICK: dict[str, Any] = {
     "input.crop": 96,
     "input.test": "squash",
     "train.epochs": 12,
-    "train.batch_size": 32,
+    "train.batch_size": 16,
     "train.learning_rate": 0.02,
     "train.head_multiplier": 1,
     "train.momentum": 0.9,
@@ -83,6 +83,7 @@ QUICK: dict[str, Any] = {
     "evaluate.bootstrap": 1000,
     "evaluate.pictures": 8,
     "methods.ahd.hide_threshold": 0.8,
+    "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
     "ablate.always": True,
     "ablate.all": False,
 }
@@ -95,6 +96,7 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "input.crop": 224,
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
+    "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
 }
 # The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with
 # whose weight decays the backbones come below.

@@ -123,7 +123,7 @@ def test_a_queue_of_methods_shares_one_store(project: Project) -> None:
 
 
 def wait_for_queue(project: Project) -> None:
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 700
     while time.monotonic() < deadline:
         status = project.run("dvc", "queue", "status").stdout
         if "Failed" in status:
