@@ -202,7 +202,7 @@ def test_every_part_hides_more() -> None:
         {"spatial_top": 2, "channel_top": 2},
     ]
     for parts in tables:
-        p = params("ahd", **parts)
+        p = params("ahd", block_size=3, **parts)
         mask = ahd.dual_mask(F, attention, p)
         assert not (mask & ~kept).any() and mask.sum() < kept.sum()
         kept = mask
