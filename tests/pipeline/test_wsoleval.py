@@ -116,3 +116,9 @@ def test_pxap_by_hand() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(wsoleval.pxap(counts[0] * [[1], [0]]))
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_even_thresholds_reach_the_integers_of_the_benchmarks_arange(count: int) -> None:
+    ours, theirs = np.arange(count) / count, np.arange(0, 1, 1 / count)
+    assert [int(tau * 255) for tau in ours] == [int(tau * 255) for tau in theirs]
