@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from pipeline import backbones, boxes, scores, two_stage, wsoleval
+from pipeline import backbones, boxes, scores
+from pipeline.boxes import two_stage, wsoleval
 from pipeline.outputs import write_json
 from pipeline.params import TwoStage
 from tests.pipeline.box_references import EIGHT, opencv_boxes, plain_two_stage, scipy_boxes

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import boxes, packed, scores, transforms, two_stage, wsoleval
+from pipeline import boxes, packed, scores, transforms
+from pipeline.boxes import two_stage, wsoleval
 from pipeline.devices import autocast
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline import boxes, scores, wsoleval
-from pipeline.boxes import Protocol
+from pipeline import boxes, scores
+from pipeline.boxes import Protocol, wsoleval
 from pipeline.saved_maps import Truth
 
 Grid = tuple[int, int]

@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline import images, packed
 from pipeline.datasets import Dataset, Entry, SplitName, by_class, draw
 from pipeline.errors import UserError
-from pipeline.settings import Prepare
+from pipeline.params.settings import Prepare
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 QUEUED = 8  # images per process that wait for it or for the writer

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import wsoleval
+from pipeline.boxes import wsoleval
 from pipeline.errors import UserError
 
 COLUMNS = ("image_id", "x0", "y0", "x1", "y1", "width", "height")

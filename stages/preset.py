@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import params, presets, section, yamlfile
+from pipeline import params
 from pipeline.errors import UserError
 from pipeline.outputs import write_text
+from pipeline.params import presets, section, yamlfile
 from stages import entry
 
 

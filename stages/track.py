@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from pipeline import journal, params, store
+from pipeline import params
 from pipeline.errors import UserError
 from pipeline.figures import read_csv
-from pipeline.journal import find_root
-from pipeline.mirror import MODEL, Mirror
 from pipeline.outputs import read_json
-from pipeline.store import Store
-from pipeline.tracking import Run
+from pipeline.tracking import Run, journal, store
+from pipeline.tracking.journal import find_root
+from pipeline.tracking.mirror import MODEL, Mirror
+from pipeline.tracking.store import Store
 from stages import entry
 from stages.layout import METRICS, MODELS
 

@@ -11,10 +11,10 @@ import time
 import urllib.error
 import urllib.request
 
-from pipeline import store
 from pipeline.errors import UserError
-from pipeline.journal import find_root
-from pipeline.store import Store
+from pipeline.tracking import store
+from pipeline.tracking.journal import find_root
+from pipeline.tracking.store import Store
 from stages import entry, track
 
 HOST = "127.0.0.1"

@@ -19,7 +19,7 @@ import urllib.request
 import warnings
 from pathlib import Path
 
-from pipeline import store
+from pipeline.tracking import store
 
 NURSERY = """
 import os, sys, uvicorn

@@ -17,7 +17,7 @@ from pydantic import Field
 from pipeline import archives, fetch
 from pipeline.datasets import Dataset, Entry, Report, project_path
 from pipeline.errors import UserError
-from pipeline.section import Section
+from pipeline.params.section import Section
 
 ARCHIVE = "CUB_200_2011.tgz"
 FOLDER = "CUB_200_2011"

@@ -18,8 +18,8 @@ from pipeline import images
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, draw, project_path
 from pipeline.errors import UserError
 from pipeline.outputs import write_csv
-from pipeline.section import Section
-from pipeline.settings import Seed
+from pipeline.params.section import Section
+from pipeline.params.settings import Seed
 
 MANIFEST = "images.csv"
 BOXES = "boxes.csv"

@@ -19,7 +19,7 @@ from pipeline import archives
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, project_path
 from pipeline.errors import UserError
 from pipeline.outputs import read_json, write_json
-from pipeline.section import Section
+from pipeline.params.section import Section
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from pipeline import archives, creatures
 from pipeline.datasets import Dataset, Entry, Report
-from pipeline.section import Section
-from pipeline.settings import Positive, Seed
+from pipeline.params.section import Section
+from pipeline.params.settings import Positive, Seed
 
 ARCHIVE = "synthetic.tar"
 INDEX = "index.csv"

@@ -1,7 +1,7 @@
 """Revisited CAM: weighted pooling, recombined weights and a threshold chosen per image.
 
 Z. Zhang, "Revisiting Class Activation Map: Two Stage Method for Weakly Supervised Object Localization",
-2021; thesis chapter 5. The two-stage choice of the box, Eq. 22, is pipeline/two_stage.py.
+2021; thesis chapter 5. The two-stage choice of the box, Eq. 22, is pipeline/boxes/two_stage.py.
 Departs from the paper: Eq. 18 lacks an exponential below the line, and Eq. 19 divides a weighted mean by
 w·h once more, which only scales the logits; a param brings the division back.
 """

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline import boxes, wsoleval
+from pipeline import boxes
+from pipeline.boxes import wsoleval
 from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
 
 KINDS = ("noise", "plateaus", "smooth", "rings", "negative", "constant")

@@ -14,7 +14,7 @@ from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, 
 from pipeline.disk import full_disk_told
 from pipeline.errors import UserError
 from pipeline.outputs import whole_directory
-from pipeline.settings import Prepare
+from pipeline.params.settings import Prepare
 from tests.made import cub_files, encode, noise, tar
 
 SETTINGS = Prepare(

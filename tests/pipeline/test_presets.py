@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import params, yamlfile
+from pipeline import params
 from pipeline.backbones import PLUG_POINTS
 from pipeline.errors import UserError
-from pipeline.presets import PRESETS, QUICK, rewritten, values_of
+from pipeline.params import yamlfile
+from pipeline.params.presets import PRESETS, QUICK, rewritten, values_of
 
 ROOT = Path(__file__).parents[2]
 every_preset = pytest.mark.parametrize("name", PRESETS)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import boxes, two_stage
+from pipeline import boxes
+from pipeline.boxes import two_stage
 from pipeline.params import TwoStage
 from tests.pipeline.box_references import plain_two_stage
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline import wsoleval
+from pipeline.boxes import wsoleval
 
 sides = st.integers(1, 40)
 

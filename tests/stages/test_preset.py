@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import params
-from pipeline.presets import PRESETS
+from pipeline.params.presets import PRESETS
 from stages import entry, preset
 
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import journal, store, tracking
+from pipeline import tracking
 from pipeline.errors import UserError
-from pipeline.store import Store
+from pipeline.tracking import journal, store
+from pipeline.tracking.store import Store
 from stages import track, ui
 from tests import mlflow_session
 

@@ -11,7 +11,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-CODE = Path(__file__).parent.parent  # in `dvc exp run --temp`, the copy that runs
+CODE = Path(__file__).parents[2]  # in `dvc exp run --temp`, the copy that runs
 
 
 def tags() -> dict[str, str]:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import journal, store
-from pipeline.journal import Event
-from pipeline.store import Store
+from pipeline.tracking import journal, store
+from pipeline.tracking.journal import Event
+from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel

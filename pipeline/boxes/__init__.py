@@ -5,7 +5,7 @@ Boxes are x0, y0, x1, y1; maps are [B, height, width]. Two protocols:
 `classic`   a pixel is on if value ≥ τ · max (in double precision); components are 8-connected, the
             largest has most pixels (on a tie: the first pixel in raster order comes first), edges are
             half-open. No pixel on (τ > 1): the whole map, the answer that claims nothing.
-`wsoleval`  as clovaai/wsolevaluation: see `pipeline.wsoleval`.
+`wsoleval`  as clovaai/wsolevaluation: see `pipeline.boxes.wsoleval`.
 
 Numba is imported, and the sweep compiled (once, cached), when the first sweep is asked for.
 """
@@ -117,7 +117,7 @@ def components(
     levels, falls, taus = _levels(values[None], thresholds, protocol, 1)
     boxes = np.empty((1, taus.shape[1], 4), np.int32)
 
-    from pipeline.sweep import every_span
+    from pipeline.boxes.sweep_kernels import every_span
 
     found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
@@ -147,7 +147,7 @@ def _sweep(
     largest, every = np.empty((2, images, 0 if truth is None else steps), np.float32)
     cells = np.zeros((images, steps, *grid) if grid else (images, 0, 0, 0), np.bool_)
 
-    from pipeline.sweep import curves
+    from pipeline.boxes.sweep_kernels import curves
 
     def work(part: slice) -> None:
         curves(
@@ -177,7 +177,7 @@ def _levels(
     levels = np.empty(maps.shape, np.int32)
     falls = np.zeros(len(maps), np.bool_)
 
-    from pipeline import sweep_levels
+    from pipeline.boxes import sweep_levels
 
     count = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
 

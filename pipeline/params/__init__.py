@@ -12,10 +12,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import yamlfile
 from pipeline.errors import UserError
-from pipeline.section import Section, described, unknown, validated, wrong
-from pipeline.settings import Ablate, Box, Evaluate, File, Input, Prepare, Train, TwoStage, Variant
+from pipeline.params import yamlfile
+from pipeline.params.section import Section, described, unknown, validated, wrong
+from pipeline.params.settings import (
+    Ablate,
+    Box,
+    Evaluate,
+    File,
+    Input,
+    Prepare,
+    Train,
+    TwoStage,
+    Variant,
+)
 
 __all__ = [
     "Ablate",
@@ -160,7 +170,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def names(kind: str) -> list[str]:
     """What `dataset` or `method` may be: the files of pipeline/datasets or pipeline/methods."""
-    return sorted(file.stem for file in (Path(__file__).parent / kind).glob("[!_]*.py"))
+    return sorted(file.stem for file in (Path(__file__).parents[1] / kind).glob("[!_]*.py"))
 
 
 def key_problem(values: Mapping[str, Any], key: str) -> str | None:

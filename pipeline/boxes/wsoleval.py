@@ -112,7 +112,7 @@ def count_pixels(
     limits = np.append(np.asarray(thresholds, np.float64), [1, np.inf])
     counts = np.zeros((len(maps), 2, len(limits)), np.int64)
 
-    from pipeline.sweep_levels import count_levels
+    from pipeline.boxes.sweep_levels import count_levels
 
     def work(part: slice) -> None:
         count_levels(maps[part], masks[part], limits, counts[part])

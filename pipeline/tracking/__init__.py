@@ -22,11 +22,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Concatenate, ParamSpec
 
-from pipeline import provenance, serving, store
 from pipeline.figures import curve, figures, read_csv
-from pipeline.journal import Journal, find_root, now
-from pipeline.mirror import EVALUATION, MODEL, Mirror
-from pipeline.system_metrics import Sampler
+from pipeline.tracking import provenance, serving, store
+from pipeline.tracking.journal import Journal, find_root, now
+from pipeline.tracking.mirror import EVALUATION, MODEL, Mirror
+from pipeline.tracking.system_metrics import Sampler
 
 P = ParamSpec("P")
 Guarded = Callable[Concatenate["Run", P], None]

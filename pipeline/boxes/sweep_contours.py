@@ -8,7 +8,7 @@ bounds leave open which component is the largest.
 
 import numpy as np
 
-from pipeline.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_levels import inlined, jit
 
 # What a pixel that goes on changes in a block, by its neighbours there: 4 if the one diagonal to it is
 # on, 2 if the one above or below it, 1 if the one beside it. First twice the block's area, then its

@@ -8,9 +8,9 @@ Grown from the lowest level upwards with 4-connectivity, the same forest holds t
 
 import numpy as np
 
-from pipeline.sweep_contours import block_changes, largest_contour, least_area
-from pipeline.sweep_forest import COMPONENT, SPAN, close_span, find, renew_span, switch_on
-from pipeline.sweep_levels import inlined, jit, sort_runs, unpack
+from pipeline.boxes.sweep_contours import block_changes, largest_contour, least_area
+from pipeline.boxes.sweep_forest import COMPONENT, SPAN, close_span, find, renew_span, switch_on
+from pipeline.boxes.sweep_levels import inlined, jit, sort_runs, unpack
 
 
 @jit

@@ -5,9 +5,9 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline import store
+from pipeline.tracking import store
 
-# What `pipeline.predictor` and `pipeline.served_model` import; a test holds this against them.
+# What `pipeline.predictor` and `pipeline.tracking.served_model` import; a test holds this against them.
 PACKAGES = (
     *("mlflow", "numba", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml"),
     *("safetensors", "scipy", "torch", "torchvision"),
@@ -34,12 +34,12 @@ def save(target: Path, models: Path, localization: Path) -> None:
 
         for file in (*models.iterdir(), localization):
             Path(folder, file.name).symlink_to(file.resolve())
-        package = Path(__file__).parent
+        package = Path(__file__).parents[1]
         numbers = [ColSpec("double", name) for name in ("score", "x0", "y0", "x1", "y1")]
         with store.patience(store.LIVE_SECONDS, 0):
             mlflow.pyfunc.save_model(
                 str(target),
-                python_model=str(package / "served_model.py"),
+                python_model=str(package / "tracking" / "served_model.py"),
                 artifacts={"models": folder},
                 signature=ModelSignature(
                     Schema([ColSpec("binary", "image")]),

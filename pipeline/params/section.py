@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from pipeline import yamlfile
+from pipeline.params import yamlfile
 
 
 class Section(BaseModel):

@@ -33,7 +33,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     here = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted(here.glob("sweep*.py")))
     # DVC runs experiments in copies of the repository that it deletes: the main one keeps the cache.
-    root = Path(config.CACHE_DIR or Path(os.environ.get("DVC_ROOT", here.parent)) / ".numba")
+    root = Path(config.CACHE_DIR or Path(os.environ.get("DVC_ROOT", here.parents[1])) / ".numba")
     cache = root / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -7,7 +7,7 @@ a row is `stride` = W + 2 long. Components are records: numba makes of them what
 
 import numpy as np
 
-from pipeline.sweep_levels import inlined
+from pipeline.boxes.sweep_levels import inlined
 
 # Kept up to date for components that live; those that were joined to another know their parent.
 COMPONENT = np.dtype(
