@@ -24,7 +24,7 @@ CHANNELS: dict[str, dict[str, int]] = {
 }
 PLUG_POINTS: dict[str, tuple[str, ...]] = {name: tuple(points) for name, points in CHANNELS.items()}
 
-_IMAGENET = ("vgg16", "resnet50", "mobilenet_v2")
+PRETRAINED = ("vgg16", "resnet50", "mobilenet_v2")
 _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _SMALL = ((8,), (16,), (32,), (64, 64), (96, 96))
 # torchvision is imported where it is used: that takes as long as importing torch does.
@@ -215,7 +215,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    if name not in _IMAGENET:
+    if name not in PRETRAINED:
         raise _refusal("imagenet", f"there are none for {name}", name)
     from torchvision.models import get_model_weights
 
@@ -251,7 +251,7 @@ def _line(error: Exception) -> str:
 
 
 def _refusal(weights: str, reason: str, name: str | None = None) -> UserError:
-    published = "" if name is not None and name not in _IMAGENET else ", imagenet"
+    published = "" if name is not None and name not in PRETRAINED else ", imagenet"
     return UserError(
         f"params.yaml: weights is {weights}; {reason}; "
         f"allowed: none{published} or the file of a state dict (.safetensors, .pth)"

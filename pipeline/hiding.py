@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.params import Section
@@ -49,6 +49,15 @@ class Strategy(Section):
     """μ2 of Eq. 12; squared pixels per isolated pixel. Not published; 0 for the same reason."""
     min_peak_pixels: Annotated[int, Field(ge=1)]
     """Condition (1) of §3.2: a peak of fewer pixels is not dispersed. The number is not published."""
+
+    @model_validator(mode="after")
+    def _background_lies_below_target(self) -> "Strategy":
+        if self.background_threshold > self.target_threshold:
+            raise ValueError(
+                f"background_threshold is {self.background_threshold}; allowed: at most "
+                f"target_threshold, which is {self.target_threshold}"
+            )
+        return self
 
 
 def attention_map(features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import packed, scores, transforms
+from pipeline.checkpoints import digest
 from pipeline.evaluation import Evaluation, thresholds_of
 from pipeline.params import Params
 
@@ -57,7 +58,14 @@ def localization(
         "box": params.box.model_dump(mode="json")
         | {"selection": selection, "threshold": threshold},
         "model_sha256": model_sha256,
+        "evaluation_sha256": settings_sha256(params),
     }
+
+
+def settings_sha256(params: Params) -> str:
+    """Fingerprint of the settings that decide the figures of a given model."""
+    sections = (params.box, params.evaluate, params.input, params.method_params)
+    return digest(section.model_dump_json().encode() for section in sections)
 
 
 def per_image(

@@ -17,7 +17,6 @@ from pipeline import (
     tracking,
     transforms,
 )
-from pipeline.checkpoints import digest
 from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
@@ -42,7 +41,7 @@ def main() -> None:
     meta = packed.read_meta(PREPARED)
     with tracking.Run.find_or_open(
         model_sha256=trained.sha256,
-        evaluation_sha256=evaluation_sha256(settings),
+        evaluation_sha256=results.settings_sha256(settings),
         name=run_name(settings),
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
@@ -51,12 +50,6 @@ def main() -> None:
         draw(trained.method, test, settings, METRICS / "pictures")
         run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
-
-
-def evaluation_sha256(settings: Params) -> str:
-    """Fingerprint of the settings that decide the figures of a given model."""
-    sections = (settings.box, settings.evaluate, settings.input, settings.method_params)
-    return digest(section.model_dump_json().encode() for section in sections)
 
 
 def evaluate(

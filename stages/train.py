@@ -18,14 +18,16 @@ from stages.layout import METRICS, MODELS, PREPARED, run_name
 def main() -> None:
     settings = params.load()
     name = fingerprint(settings, PREPARED)
+    checkpoint = Checkpoint.of(name)
     meta = packed.read_meta(PREPARED)
     with tracking.Run.open(
         key=name,
         name=run_name(settings),
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
+        reopen=checkpoint.weights.exists(),
     ) as run:
-        model, history = trained(settings, Checkpoint.of(name), run)
+        model, history = trained(settings, checkpoint, run)
         model_folder.save(MODELS, model, settings, meta.class_names)
         write_history(METRICS, history)
         run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))

@@ -56,6 +56,7 @@ def measure(
         "intervals": {name: [value - 1, value + 2] for name, value in figures.items()},
         "baselines": {"centre_box": centre},
         "model_sha256": "0123456789abcdef" * 4,
+        "evaluation_sha256": "fedcba9876543210" * 4,
         **changed,
     }
     (folder / "localization.json").write_text(json.dumps(localization))

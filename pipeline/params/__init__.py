@@ -254,18 +254,26 @@ def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None,
 def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
     """A backbone that is none, or that lacks the chosen method's plug points; imports PyTorch."""
     # Imported by name: stages that read params depend on the backbones only if they build one.
-    plug_points: dict[str, tuple[str, ...]] = import_module("pipeline.backbones").PLUG_POINTS
+    backbones = import_module("pipeline.backbones")
+    plug_points: dict[str, tuple[str, ...]] = backbones.PLUG_POINTS
     backbone, key = raw.get("backbone"), f"methods.{raw.get('method')}.plug_points"
     if not isinstance(backbone, str):
         return []  # told with the whole file
     if backbone not in plug_points:
         return [wrong("backbone", backbone, ", ".join(plug_points))]
     allowed, points = plug_points[backbone], leaves(raw).get(key)
+    problems = []
+    if raw.get("weights") == "imagenet" and backbone not in backbones.PRETRAINED:
+        published = ", ".join(backbones.PRETRAINED)
+        problems.append(
+            f"weights is 'imagenet', which {backbone} has none of; "
+            f"allowed: weights none or a file, or backbone {published}"
+        )
     if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
-        return []  # told with the method's section
+        return problems  # told with the method's section
     if set(points) <= set(allowed):
-        return []
-    return [wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
+        return problems
+    return [*problems, wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
 
 
 def _changed(

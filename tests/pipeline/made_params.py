@@ -89,6 +89,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(params, "names", lambda kind: sorted(SECTIONS[kind]))
     backbones = ModuleType("backbones")
     backbones.PLUG_POINTS = {"small": ("pool3", "pool4", "last"), "big": ("pool4", "last")}  # type: ignore[attr-defined]
+    backbones.PRETRAINED = ("big",)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pipeline.backbones", backbones)
     for kind, sections in SECTIONS.items():
         for name, section in sections.items():

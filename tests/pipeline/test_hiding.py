@@ -241,6 +241,7 @@ def test_a_map_of_zeros_is_passed() -> None:
         ("background_threshold", -0.1),
         ("dispersion_threshold", -1.0),
         ("min_peak_pixels", 0),
+        ("background_threshold", 0.4),  # above target_threshold
         ("plug_points", ("pool3", "pool3")),
     ],
 )

@@ -69,6 +69,8 @@ def problems(changes: Mapping[str, object]) -> list[str]:
          "weights is 'imagnet'; allowed: none, imagenet, or a state-dict file (.safetensors, .pth, .pt)"),
         ({"methods.hide.plug_points": ["pool5", "last"]}, "methods.hide.plug_points is [pool5, last]; "
          "allowed: pool3, pool4, last (the plug points of small)"),
+        ({"weights": "imagenet", "backbone": "small"}, "weights is 'imagenet', which small has none of; "
+         "allowed: weights none or a file, or backbone big"),
         # several values at odds
         ({"input.crop": 145}, "input.crop is 145; allowed: at most resize, which is 144"),
         ({"train.warmup_epochs": 14, "ablate.variants.hide-soft.set": {}},

@@ -559,7 +559,9 @@ def test_the_model_can_be_loaded_from_mlflow(root: Path, monkeypatch: pytest.Mon
 def test_the_served_model_names_every_package_its_code_imports() -> None:
     import ast
 
-    code = {ROOT / "pipeline" / "tracking" / "served_model.py"} | imported(ROOT / "pipeline" / "predictor.py")
+    code = {ROOT / "pipeline" / "tracking" / "served_model.py"} | imported(
+        ROOT / "pipeline" / "predictor.py"
+    )
     code |= set((ROOT / "pipeline" / "methods").glob("*.py"))
     names = set()
     for path in code:
