@@ -143,7 +143,7 @@ def _epoch(
     seconds = time.perf_counter() - started
     return {
         "epoch": epoch,
-        "learning_rate": rate,
+        "learning_rate": optimizer.param_groups[0]["lr"],
         "train_loss": losses.mean().item(),
         "train_accuracy": 100 * correct.item() / seen,
         "images_per_second": seen / seconds,

@@ -6,7 +6,7 @@ Departs from the paper: Eq. 18 lacks an exponential below the line, and Eq. 19 d
 w·h once more, which only scales the logits; a param brings the division back.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -23,6 +23,8 @@ class Params(Section):
     """Divide the weighted average by w·h, as Eq. 19 is printed; without effect on gap."""
     recombine: Annotated[bool, Field(json_schema_extra={"when": "evaluation"})]
     """Heatmaps from |w| (Eq. 21) instead of w (Eq. 16); the classifier keeps w. Published: true (§5.4.2)."""
+    learning_rate_scale: Annotated[float, Field(gt=0)]
+    """Of train.learning_rate. Published: 0.1, that is 0.0001 (§5.5.1) to the 0.001 of §3.3.1 and §4.3.1."""
 
 
 def weighted_average_pooling(features: Tensor) -> Tensor:
@@ -52,3 +54,12 @@ class Method(cam.Method):
         return cam.weighted_maps(
             outputs.features, recombine(weights) if self.params.recombine else weights
         )
+
+    def parameter_groups(
+        self, learning_rate: float, head_multiplier: float
+    ) -> list[dict[str, Any]]:
+        groups = super().parameter_groups(learning_rate, head_multiplier)
+        for group in groups:
+            group["lr"] *= self.params.learning_rate_scale
+            group["multiplier"] *= self.params.learning_rate_scale
+        return groups

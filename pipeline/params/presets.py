@@ -84,6 +84,7 @@ QUICK: dict[str, Any] = {
     "evaluate.pictures": 8,
     "methods.ahd.hide_threshold": 0.8,
     "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
+    "methods.rcam.learning_rate_scale": 1.0,
     "ablate.always": True,
     "ablate.all": False,
 }
@@ -97,6 +98,7 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
     "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
+    "methods.rcam.learning_rate_scale": 0.1,  # thesis §5.5.1
 }
 # The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with
 # whose weight decays the backbones come below.
@@ -111,7 +113,6 @@ CUB = THESIS | {"dataset": "cub", "train.epochs": 50, "train.step_epochs": 15}
 ILSVRC = THESIS | {"dataset": "ilsvrc", "train.epochs": 10, "train.step_epochs": 3}
 VGG16 = {"backbone": "vgg16", "train.weight_decay": 0.0005, "methods.ahd.hide_threshold": 0.8}
 RESNET50 = {"backbone": "resnet50", "train.weight_decay": 0.0001, "methods.ahd.hide_threshold": 0.9}
-RCAM = {"method": "rcam", "train.learning_rate": 0.0001}  # thesis §5.5.1
 # For the few real birds of a local archive (no known md5) on a CPU, with weights whose batch norm is
 # folded away: statistics of small batches would undo it.
 BIRDS = FINE_TUNING | {
@@ -129,14 +130,10 @@ PRESETS: dict[str, Preset] = {
     "birds": Preset(
         "real birds on a CPU; give -S datasets.cub.archive=FILE -S weights=FILE", BIRDS
     ),
-    "cub-vgg16": Preset("CUB-200-2011 as in the thesis's chapters 3 and 4", CUB | VGG16),
-    "cub-vgg16-rcam": Preset("the same for RCAM, chapter 5", CUB | VGG16 | RCAM),
+    "cub-vgg16": Preset("CUB-200-2011 as in the thesis's chapters 3 to 5", CUB | VGG16),
     "cub-resnet50": Preset("CUB-200-2011 as in the thesis's chapter 4", CUB | RESNET50),
-    "cub-resnet50-rcam": Preset("the same with RCAM's learning rate", CUB | RESNET50 | RCAM),
-    "ilsvrc-vgg16": Preset("ILSVRC as in the thesis's chapters 3 and 4", ILSVRC | VGG16),
-    "ilsvrc-vgg16-rcam": Preset("the same for RCAM, chapter 5", ILSVRC | VGG16 | RCAM),
+    "ilsvrc-vgg16": Preset("ILSVRC as in the thesis's chapters 3 to 5", ILSVRC | VGG16),
     "ilsvrc-resnet50": Preset("ILSVRC as in the thesis's chapter 4", ILSVRC | RESNET50),
-    "ilsvrc-resnet50-rcam": Preset("the same with RCAM's learning rate", ILSVRC | RESNET50 | RCAM),
 }
 
 # VGG16's plug points, and what stands at their depth in another backbone. The thesis plugs VGG16 at

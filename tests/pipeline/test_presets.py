@@ -41,8 +41,8 @@ def values(text: str) -> dict[str, Any]:
     return params.leaves(yamlfile.parse(text, "params.yaml"))
 
 
-def test_there_are_ten() -> None:
-    assert len(PRESETS) == 10
+def test_there_are_six() -> None:
+    assert len(PRESETS) == 6
 
 
 @every_preset
@@ -130,7 +130,7 @@ def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
                 "methods.ahd.hide_threshold": 0.9,
             },
         ),
-        ("cub-vgg16-rcam", {"method": "rcam", "train.learning_rate": 0.0001}),
+        ("cub-vgg16", {"methods.rcam.learning_rate_scale": 0.1}),
         (
             "birds",
             {
