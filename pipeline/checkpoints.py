@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -83,17 +83,27 @@ def training_params(params: Params) -> dict[str, Any]:
 
 def fingerprint(params: Params, prepared: Path) -> str:
     """Name of a training: the same name promises the same weights on the same kind of machine."""
-    code = [PACKAGE / name for name in (*CODE, f"methods/{params.method}.py")]
-    environment = [version("torch"), version("torchvision"), platform.machine()]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return digest(
         [
             json.dumps(training_params(params), sort_keys=True).encode(),
             (prepared / "meta.json").read_bytes(),
-            *(path.read_bytes() for path in code),
-            *(text.encode() for text in [*environment, device]),
+            *training_code(params.method),
+            *environment(),
         ]
     )[:32]
+
+
+def training_code(method: str, more: Iterable[str] = ()) -> Iterator[bytes]:
+    """The content of the files that the weights depend on, and of `more` in pipeline/."""
+    for name in (*CODE, f"methods/{method}.py", *more):
+        yield (PACKAGE / name).read_bytes()
+
+
+def environment() -> list[bytes]:
+    """What the figures depend on outside the project: libraries and the kind of machine."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    texts = [version("torch"), version("torchvision"), platform.machine(), device]
+    return [text.encode() for text in texts]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ Heatmaps are read, scored and let go, so a split of any size needs the memory of
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipeline.devices import autocast
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method
 from pipeline.params import Box, Params, TwoStage
+from pipeline.readings import Kept
 
 Progress = Callable[[int, int], None]
 
@@ -25,16 +28,20 @@ Progress = Callable[[int, int], None]
 class Heatmaps:
     """What the network says of a batch.
 
-    logits [B, K]; `classes` int64 [B, Q] the classes the maps belong to; `maps` float32
-    [B, Q, H, W] in 0…1 on the test grid; `raw` [B, Q, h, w] as read off the network; `features`
-    [B, C, h, w], the last feature map.
+    logits [B, K]; `raw` float32 [B, Q, h, w], the heatmaps of Q classes as read off the network;
+    `size` of the test grid (H, W); `features` [B, C, h, w], the last feature map (None where nobody asked).
     """
 
     logits: Tensor
-    classes: Tensor
-    maps: Tensor
     raw: Tensor
-    features: Tensor
+    size: tuple[int, int]
+    features: Tensor | None
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """The heatmaps float32 [B, Q, H, W] in 0…1 on the test grid."""
+        flat = boxes.normalise(boxes.resize(self.raw.flatten(0, 1), self.size))
+        return flat.unflatten(0, self.raw.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -90,19 +97,21 @@ def heatmaps(
     if labels is not None:
         asked = torch.cat([asked, labels[:, None]], 1)
     raw = method.class_maps(outputs, asked).float()
-    flat = boxes.normalise(boxes.resize(raw.flatten(0, 1), (inputs.shape[2], inputs.shape[3])))
-    maps = flat.unflatten(0, raw.shape[:2])
-    return Heatmaps(logits, asked, maps, raw, outputs.features.float())
+    return Heatmaps(logits, raw, (inputs.shape[2], inputs.shape[3]), outputs.features.float())
 
 
 def choose_boxes(
-    maps: Tensor, features: Tensor, selection: str, threshold: float, settings: TwoStage
+    maps: Tensor, features: Tensor | None, selection: str, threshold: float, settings: TwoStage
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One box per map [B, H, W]: (boxes float32 [B, 4], thresholds float32 [B], found bool [B])."""
+    """One box per map [B, H, W]: (boxes float32 [B, 4], thresholds float32 [B], found bool [B]).
+
+    features: of the same images; only `two_stage` looks at them.
+    """
     batch = maps.cpu().numpy()
     if selection != "two_stage":
         chosen = np.full(len(batch), threshold, np.float32)
         return boxes.boxes_at(batch, threshold), chosen, np.ones(len(batch), bool)
+    assert features is not None, "two_stage looks at features"
     picked, levels, found = (x.cpu().numpy() for x in two_stage.select(maps, features, settings))
     fallback = boxes.boxes_at(batch, threshold)
     return (
@@ -120,31 +129,30 @@ def evaluate(
     *,
     selection: str,
     threshold: float,
+    kept: Kept | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Every image of `split`: predicted- and true-class boxes, their IoU, and the threshold curve."""
-    device = next(method.parameters()).device
-    method.eval()
-    loader = test_loader(prepared, split, params)
-    images = loader.images.packed
+    """Every image of `split`: predicted- and true-class boxes, their IoU, and the threshold curve.
+
+    kept: where the network's answers are taken from if they are there, and put if not.
+    """
+    images = packed.Split.open(prepared, split)
     truth = [
         transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
         for i in range(len(images))
     ]
     parts, done = [], 0
-    for batch, labels, indices in loader.batches():
-        inputs = transforms.test_batch(batch.to(device), params.input.crop)
-        maps = heatmaps(method, inputs, labels.to(device), params.train.precision)
+    for indices, maps in read(method, prepared, split, params, kept, names_needed(selection)):
         predicted, true = maps.maps.unbind(1)
-        real = [truth[i] for i in indices.tolist()]
+        real = [truth[i] for i in indices]
         how = selection, threshold, params.box.two_stage
         box_p, level, found = choose_boxes(predicted, maps.features, *how)
         box_t, _, _ = choose_boxes(true, maps.features, *how)
-        curve = threshold_curve(maps, images, indices.tolist(), real, params)
+        curve = threshold_curve(maps, images, indices, real, params)
         best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
         parts.append(
             Evaluation(
-                labels=labels.numpy(),
+                labels=images.labels[indices],
                 top=top.cpu().numpy(),
                 score=best[:, 0].cpu().numpy(),
                 boxes_predicted=box_p,
@@ -157,9 +165,47 @@ def evaluate(
                 curve_any=curve.any,
             )
         )
-        done += len(labels)
-        progress(done, len(loader))
+        done += len(indices)
+        progress(done, len(images))
     return Evaluation.concatenate(parts)
+
+
+def names_needed(selection: str) -> tuple[str, ...]:
+    """The readings that boxes are chosen by, by name."""
+    return ("logits", "raw", "features") if selection == "two_stage" else ("logits", "raw")
+
+
+def read(
+    method: Method,
+    prepared: Path,
+    split: str,
+    params: Params,
+    kept: Kept | None,
+    names: tuple[str, ...],
+) -> Iterator[tuple[list[int], Heatmaps]]:
+    """The images' indices and heatmaps of the predicted and the true class, batch by batch.
+
+    From `kept` if it has the named readings; else by forward passes, which are then kept.
+    """
+    device = next(method.parameters()).device
+    size = (params.input.crop, params.input.crop)
+    if kept is not None and kept.missing(names) is None:
+        kept.used()
+        count, step = len(packed.Split.open(prepared, split)), params.evaluate.batch_size
+        for start in range(0, count, step):
+            indices = list(range(start, min(start + step, count)))
+            rows = {name: t.to(device) for name, t in kept.rows(names, indices).items()}
+            yield indices, Heatmaps(rows["logits"], rows["raw"], size, rows.get("features"))
+        return
+    method.eval()
+    loader = test_loader(prepared, split, params)
+    with kept.recording(len(loader)) if kept is not None else nullcontext() as recorder:
+        for batch, labels, order in loader.batches():
+            inputs = transforms.test_batch(batch.to(device), params.input.crop)
+            seen = heatmaps(method, inputs, labels.to(device), params.train.precision)
+            if recorder is not None and seen.features is not None:
+                recorder.add({"logits": seen.logits, "raw": seen.raw, "features": seen.features})
+            yield order.tolist(), seen
 
 
 def threshold_curve(
@@ -238,11 +284,19 @@ def centre_baseline(prepared: Path, split: str, params: Params) -> dict[str, flo
     }
 
 
-def batches_of(
-    images: packed.Split, indices: list[int], params: Params
-) -> Iterator[tuple[list[int], Tensor]]:
-    """The named images at the test geometry: (indices, uint8 [B, 3, h, w])."""
-    size = transforms.test_size(params.input)
+def predicted_maps(
+    method: Method, images: packed.Split, indices: list[int], params: Params, kept: Kept
+) -> np.ndarray:
+    """The predicted class's heatmaps of some images of the split that was `kept`, [len(indices), H, W]."""
+    side, parts = params.input.crop, [np.empty((0, params.input.crop, params.input.crop))]
+    device = next(method.parameters()).device
     for start in range(0, len(indices), params.evaluate.batch_size):
-        chunk = indices[start : start + params.evaluate.batch_size]
-        yield chunk, torch.stack([transforms.decode(images.encoded(i), size) for i in chunk])
+        some = indices[start : start + params.evaluate.batch_size]
+        if kept.missing(("logits", "raw")) is None:
+            seen = Heatmaps(**kept.rows(("logits", "raw"), some), size=(side, side), features=None)
+        else:
+            size = transforms.test_size(params.input)
+            batch = torch.stack([transforms.decode(images.encoded(i), size) for i in some])
+            seen = heatmaps(method, transforms.test_batch(batch.to(device), side), None)
+        parts.append(seen.maps[:, 0].cpu().numpy())
+    return np.concatenate(parts)

@@ -23,6 +23,7 @@ from pipeline.evaluation import Evaluation
 from pipeline.methods.cam import Method
 from pipeline.outputs import whole_directory, write_csv, write_json
 from pipeline.params import Params
+from pipeline.readings import Kept
 from stages import entry
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
@@ -47,7 +48,8 @@ def main() -> None:
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
     ) as run:
         _, test = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
-        draw(trained.method, test, settings, METRICS / "pictures")
+        kept = Kept.of(settings, trained.sha256, PREPARED, "test")
+        draw(trained.method, test, settings, kept, METRICS / "pictures")
         run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
 
@@ -60,9 +62,9 @@ def evaluate(
     selection = evaluation.selection_of(settings.box, model)
     threshold = settings.box.threshold
     if selection == "val":
-        seen = _pass(model, settings, "val", "fixed", threshold, f"{title}: val")
+        seen = _pass(model, settings, "val", "fixed", threshold, sha256, title)
         threshold = evaluation.best_threshold(seen, evaluation.thresholds_of(settings))
-    test = _pass(model, settings, "test", selection, threshold, f"{title}: test")
+    test = _pass(model, settings, "test", selection, threshold, sha256, title)
     figures = results.localization(
         test,
         settings,
@@ -82,7 +84,13 @@ def evaluate(
 
 
 def _pass(
-    model: Method, settings: Params, split: str, selection: str, threshold: float, title: str
+    model: Method,
+    settings: Params,
+    split: str,
+    selection: str,
+    threshold: float,
+    sha256: str,
+    title: str,
 ) -> Evaluation:
     total = len(packed.Split.open(PREPARED, split))
     if not total:
@@ -91,7 +99,13 @@ def _pass(
             + ("prepare.val_fraction" if split == "val" else "datasets.*.test_fraction")
             + " decides how many it gets"
         )
-    with tqdm(total=total, desc=title, unit="image") as bar:
+    kept = Kept.of(settings, sha256, PREPARED, split)
+    why = kept.missing(evaluation.names_needed(selection))
+    tqdm.write(
+        f"{title}: {split}: "
+        + (f"forward pass over {total} images: {why}" if why else "heatmaps kept, no forward pass")
+    )
+    with tqdm(total=total, desc=f"{title}: {split}", unit="image") as bar:
         return evaluation.evaluate(
             model,
             PREPARED,
@@ -99,11 +113,12 @@ def _pass(
             settings,
             selection=selection,
             threshold=threshold,
+            kept=kept,
             progress=lambda done, _: bar.update(done - bar.n),
         )
 
 
-def draw(model: Method, test: Evaluation, settings: Params, folder: Path) -> None:
+def draw(model: Method, test: Evaluation, settings: Params, kept: Kept, folder: Path) -> None:
     """Galleries of the best, the worst and random test images."""
     meta = packed.read_meta(PREPARED)
     images = packed.Split.open(PREPARED, "test")
@@ -112,7 +127,7 @@ def draw(model: Method, test: Evaluation, settings: Params, folder: Path) -> Non
     )
     with whole_directory(folder) as partial:
         for name, indices in chosen.items():
-            maps = predicted_maps(model, images, indices.tolist(), settings)
+            maps = evaluation.predicted_maps(model, images, indices.tolist(), settings, kept)
             panels = [
                 panel(test, images, i, heatmap, meta.class_names, settings)
                 for i, heatmap in zip(indices.tolist(), maps, strict=True)
@@ -120,18 +135,6 @@ def draw(model: Method, test: Evaluation, settings: Params, folder: Path) -> Non
             if panels:
                 title = f"{run_name(settings)} · {name}"
                 pictures.save(partial / f"{name}.png", pictures.gallery(panels, 2, title))
-
-
-def predicted_maps(
-    model: Method, images: packed.Split, indices: list[int], settings: Params
-) -> list[np.ndarray]:
-    """The predicted class's heatmap of each image, float32 on the test grid."""
-    device = next(model.parameters()).device
-    maps: list[np.ndarray] = []
-    for _, batch in evaluation.batches_of(images, indices, settings):
-        inputs = transforms.test_batch(batch.to(device), settings.input.crop)
-        maps += list(evaluation.heatmaps(model, inputs, None).maps[:, 0].cpu().numpy())
-    return maps
 
 
 def panel(

@@ -82,6 +82,7 @@ QUICK: dict[str, Any] = {
     "evaluate.thresholds": 100,
     "evaluate.bootstrap": 1000,
     "evaluate.pictures": 8,
+    "evaluate.keep_mib": 1024,
     "methods.ahd.hide_threshold": 0.8,
     "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
     "methods.rcam.learning_rate_scale": 1.0,

@@ -107,6 +107,8 @@ class Evaluate(Section):
     thresholds: Positive
     bootstrap: Positive
     pictures: Count
+    keep_mib: Count
+    """Disk for the latest heatmaps and features, so that new box params need no forward pass; 0 keeps none."""
 
 
 class Variant(Section):

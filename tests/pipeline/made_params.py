@@ -46,7 +46,7 @@ box:
   threshold: 0.2
   two_stage: {step: 0.05, min_seeds: 4, seeds: sides, center: true}
   protocol: classic
-evaluate: {batch_size: 64, thresholds: 100, bootstrap: 1000, pictures: 8}
+evaluate: {batch_size: 64, thresholds: 100, bootstrap: 1000, pictures: 8, keep_mib: 64}
 methods:
   plain: {}
   hide: {plug_points: [pool4, last], threshold: 0.8, how: hard}

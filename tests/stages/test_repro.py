@@ -71,6 +71,16 @@ def test_a_stage_depends_only_on_the_params_it_uses(project: Project) -> None:
     assert set(status) == {"check", "ablate@methods-ass", "ablate@positions_ass-pool4"}
 
 
+def test_new_box_params_need_no_forward_pass(project: Project) -> None:
+    project.set(box__threshold=0.5)
+    done = project.run("dvc", "repro", "evaluate")
+    assert "test: heatmaps kept, no forward pass" in done.stdout
+    assert "Running stage 'train'" not in done.stdout
+    assert localization(project)["threshold"] == 0.5
+    project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    project.run("dvc", "checkout")
+
+
 def test_the_same_seed_gives_the_same_bytes(project: Project) -> None:
     before = project.read("metrics/localization.json")
     shutil.rmtree(project.folder / ".checkpoints")

@@ -1,0 +1,132 @@
+"""What a trained model says of a split, kept on disk, so that new box params need no forward pass.
+
+Named tensors, one row per image, each a memory-mapped .npy file, written as the batches come by.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.checkpoints import digest, environment, project_root, training_code
+from pipeline.devices import pick_device
+from pipeline.outputs import whole_directory
+from pipeline.params import Params
+
+Rows = dict[str, Tensor]
+CODE = ("evaluation.py",)
+"""What the readings depend on, beside the code that trains."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The readings of one model on one split, and the bytes that all kept readings may take."""
+
+    folder: Path
+    limit: int
+
+    @classmethod
+    def of(cls, params: Params, model_sha256: str, prepared: Path, split: str) -> "Kept":
+        """Named by all that decides them: weights, data, geometry, precision, the method's params, code."""
+        what = {
+            "model": model_sha256,
+            "split": split,
+            "method": params.method,
+            "method_params": params.method_params.model_dump(mode="json"),
+            "input": params.input.model_dump(mode="json"),
+            "precision": params.train.precision,
+            "device": str(pick_device(params.train.device)),
+        }
+        name = digest(
+            [
+                json.dumps(what, sort_keys=True).encode(),
+                (prepared / "meta.json").read_bytes(),
+                *training_code(params.method, CODE),
+                *environment(),
+            ]
+        )[:32]
+        return cls(
+            project_root() / ".checkpoints" / "readings" / name, params.evaluate.keep_mib * 2**20
+        )
+
+    def missing(self, names: Sequence[str]) -> str | None:
+        """Why a forward pass must give the named tensors; None if they are all here."""
+        if not self.folder.exists():
+            return "this model has not been evaluated so before"
+        if absent := [name for name in names if not self._file(name).exists()]:
+            return f"the {' and '.join(absent)} take more than evaluate.keep_mib in params.yaml"
+        return None
+
+    def rows(self, names: Sequence[str], index: slice | list[int]) -> Rows:
+        """Some images' rows of the named tensors."""
+        return {
+            name: torch.from_numpy(np.array(np.load(self._file(name), mmap_mode="r")[index]))
+            for name in names
+        }
+
+    def used(self) -> None:
+        """Count as the latest, the last one to be let go."""
+        os.utime(self.folder)
+
+    @contextmanager
+    def recording(self, images: int) -> Iterator["Recorder"]:
+        """Write readings of `images` images: whole, if the block ends well, or not at all."""
+        with whole_directory(self.folder) as partial:
+            yield Recorder(partial, images, self.limit)
+        self._let_go()
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _let_go(self) -> None:
+        """Drop the readings not used for longest, beyond the limit."""
+        total = 0
+        kept = (path for path in self.folder.parent.iterdir() if not path.name.startswith("."))
+        for folder in sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True):
+            total += sum(file.stat().st_size for file in folder.iterdir())
+            if total > self.limit:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Recorder:
+    """Takes batches in the images' order; a tensor that would not fit beside those before it is left out."""
+
+    folder: Path
+    images: int
+    room: int
+
+    def __post_init__(self) -> None:
+        self._files: dict[str, np.memmap[tuple[int, ...], np.dtype[np.float32]] | None] = {}
+        self._done = 0
+
+    def add(self, batch: Rows) -> None:
+        """The next images' rows; the same names in every batch, most important first."""
+        size = 0
+        for name, tensor in batch.items():
+            rows = tensor.cpu().numpy()
+            if name not in self._files:
+                self._files[name] = self._create(name, rows)
+            file = self._files[name]
+            if file is not None:
+                file[self._done : self._done + len(rows)] = rows
+            size = len(rows)
+        self._done += size
+
+    def _create(
+        self, name: str, rows: np.ndarray
+    ) -> np.memmap[tuple[int, ...], np.dtype[np.float32]] | None:
+        shape = (self.images, *rows.shape[1:])
+        self.room -= int(np.prod(shape)) * rows.itemsize
+        if self.room < 0:
+            return None
+        return np.lib.format.open_memmap(
+            self.folder / f"{name}.npy", mode="w+", dtype=rows.dtype, shape=shape
+        )
