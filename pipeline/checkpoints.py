@@ -27,7 +27,9 @@ PACKAGE = Path(__file__).parent
 # What the weights depend on, beside the method's own file; a test holds this against the imports.
 CODE = (
     "backbones.py",
+    "blocks.py",
     "hiding.py",
+    "hierarchy.py",
     "loading.py",
     "packed.py",
     "training.py",
@@ -59,13 +61,14 @@ def digest_file(path: Path) -> str:
 
 def training_params(params: Params) -> dict[str, Any]:
     """The parameters that decide the weights: no boxes, no evaluation, no number of workers."""
-    fields = type(params.method_params).model_fields
-    method = {
-        name: value
-        for name, value in params.method_params.model_dump(mode="json").items()
-        if not isinstance(extra := fields[name].json_schema_extra, dict)
-        or extra.get("when") != "evaluation"
-    }
+    method = {}
+    for name, value in params.method_params.model_dump(mode="json").items():
+        extra = type(params.method_params).model_fields[name].json_schema_extra
+        marks = extra if isinstance(extra, dict) else {}
+        if marks.get("file") and value is not None and Path(value).is_file():
+            value = digest_file(Path(value))
+        if marks.get("when") != "evaluation":
+            method[name] = value
     weights = params.weights
     if weights not in ("none", "imagenet"):
         weights = digest_file(Path(weights))

@@ -26,10 +26,13 @@ def _distinct(points: tuple[str, ...]) -> tuple[str, ...]:
     return points
 
 
+PlugPoints = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+
+
 class Strategy(Section):
     """Where and by which thresholds Algorithm 1 hides."""
 
-    plug_points: Annotated[tuple[str, ...], AfterValidator(_distinct)]
+    plug_points: PlugPoints
     """Where maps are hidden, by the backbone's names. Published: pool3, pool4, conv5_3 (§3.3.1)."""
     hide_threshold: Fraction
     """α of Eq. 11: a pixel of at least α · maximum belongs to the peak. Published: 0.8 (§3.3.1)."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pipeline.checkpoints import Checkpoint
 from pipeline.devices import autocast, make_deterministic, pick_device
 from pipeline.errors import UserError
 from pipeline.loading import Loader
-from pipeline.methods.cam import Method
+from pipeline.methods.cam import Images, Method
 from pipeline.params import Params, Train
 
 Epoch = dict[str, float]
@@ -25,6 +25,7 @@ Epoch = dict[str, float]
 class Progress:
     """What a caller may watch; each is called with plain numbers."""
 
+    on_note: Callable[[str], None] = field(default=lambda line: None)
     on_resume: Callable[[int], None] = field(default=lambda epoch: None)
     on_step: Callable[[int, int, int], None] = field(default=lambda epoch, step, steps: None)
     on_epoch: Callable[[Epoch], None] = field(default=lambda record: None)
@@ -57,6 +58,7 @@ def train(
     train_loader = _loader(params, prepared, "train", params.input.resize, device)
     val_loader = _loader(params, prepared, "val", params.input.resize, device)
 
+    images = _by_class(train_loader, params, device)
     history: list[Epoch] = []
     if (state := checkpoint.load(device)) is not None:
         model.load_state_dict(state["model"])
@@ -66,6 +68,9 @@ def train(
             torch.cuda.set_rng_state(state["device_rng"].cpu(), device)
         history = state["history"]
         progress.on_resume(len(history))
+    else:
+        for line in model.eval().begin_training(meta.class_names, images):
+            progress.on_note(line)
 
     for epoch in range(len(history) + 1, params.train.epochs + 1):
         record = _epoch(model, optimizer, train_loader, params, epoch, device, progress)
@@ -81,7 +86,22 @@ def train(
             }
         )
         progress.on_epoch(record)
-    return model.eval(), history
+    model.eval().end_training(images)
+    return model, history
+
+
+def _by_class(loader: Loader, params: Params, device: torch.device) -> Images:
+    """The training images one class after another, at the test geometry and without chance."""
+
+    def images() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch, labels, _ in loader.batches(loader.labels.argsort(stable=True)):
+            inputs = transforms.test_batch(batch.to(device, non_blocking=True), params.input.crop)
+            yield (
+                inputs.contiguous(memory_format=torch.channels_last),
+                labels.to(device, non_blocking=True),
+            )
+
+    return images
 
 
 def _loader(params: Params, prepared: Path, split: str, side: int, device: torch.device) -> Loader:
@@ -113,7 +133,7 @@ def _epoch(
     criterion = criterion_of(settings.loss)
     model.train()
     if settings.batchnorm == "frozen":
-        freeze_batchnorm(model)
+        freeze_batchnorm(model.backbone.trunk)  # those that a method adds have yet to learn
     model.begin_epoch((epoch - 1) / settings.epochs)
 
     losses = torch.zeros(steps, device=device)
@@ -228,7 +248,7 @@ def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def freeze_batchnorm(model: nn.Module) -> None:
-    """Keep every batch norm's statistics and affine parameters as they are."""
+    """Keep statistics and affine parameters of every batch norm in `model` as they are."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

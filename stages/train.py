@@ -75,7 +75,10 @@ def trained(
             )
 
         model, history = training.train(
-            settings, PREPARED, checkpoint, training.Progress(on_resume, on_step, on_epoch)
+            settings,
+            PREPARED,
+            checkpoint,
+            training.Progress(tqdm.write, on_resume, on_step, on_epoch),
         )
     checkpoint.finish(model, history)
     return model, history

@@ -5,7 +5,7 @@ Localization", CVPR 2016; equation numbers are those of thesis chapter 5.
 Departs from the paper: conv6 has one group and no dropout follows the pooling, as in later ports.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from pipeline.backbones import Backbone
 from pipeline.params import Section
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
+Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""One pass over the training images, class by class: (normalised [B, 3, H, W], labels int64 [B])."""
 
 
 class Params(Section):
@@ -41,12 +43,19 @@ class Method(nn.Module):
 
     box_selection: str = "fixed"
     """Place 5: how the method's own heatmap becomes a box, a value of box.selection."""
+    reconstruction: bool = False
+    """Whether the paper's code and text could not be had, so that parts of the file are our reading."""
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Section) -> None:
         super().__init__()
         self.backbone = backbone
         self.params: Section = params
-        self.classifier = nn.Linear(backbone.out_channels, num_classes)
+        self.num_classes = num_classes
+        self.add_head(backbone.out_channels, num_classes)
+
+    def add_head(self, channels: int, num_classes: int) -> None:
+        """Place 3: the layers behind the last feature map of `channels`."""
+        self.classifier = nn.Linear(channels, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -79,6 +88,13 @@ class Method(nn.Module):
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         """Place 4: raw heatmaps [B, Q, h, w] of the asked `classes`, int64 [B, Q]."""
         return weighted_maps(outputs.features, self.classifier.weight[classes])
+
+    def begin_training(self, class_names: list[str], images: Images) -> list[str]:
+        """Called before the first epoch; returns lines for the log. What is found belongs into buffers."""
+        return []
+
+    def end_training(self, images: Images) -> None:
+        """Called after the last epoch, in evaluation mode. What is found belongs into buffers."""
 
     def begin_epoch(self, progress: float) -> None:
         """Called before each epoch with the share of training that is done, in [0, 1)."""

@@ -28,6 +28,15 @@ class Preset:
     values: Mapping[str, Any]
 
 
+# Heads and branches of convolutions, by their number of channels.
+WIDE = ("acol", "spg", "danet", "mci", "bas")
+
+
+def widths(channels: int, **others: int) -> dict[str, Any]:
+    """The same width for every method that has a head of its own, but for the `others`."""
+    return {f"methods.{name}.width": others.get(name, channels) for name in WIDE}
+
+
 # The committed params.yaml; a test holds them together.
 QUICK: dict[str, Any] = {
     "dataset": "synthetic",
@@ -86,6 +95,15 @@ QUICK: dict[str, Any] = {
     "methods.ahd.hide_threshold": 0.8,
     "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
     "methods.rcam.learning_rate_scale": 1.0,
+    "methods.has.cell_sizes": [0, 7, 14, 19, 24],  # those of 224 px at 96
+    "methods.mci.cell_sizes": [14, 19, 24],
+    "methods.spg.min_pixels": 6,
+    "methods.adl.drop_threshold": 0.8,
+    "methods.icl.peak_threshold": 0.8,
+    "methods.bas.area_weight": 0.7,
+    "methods.bas.foreground_weight": 0.0,
+    "methods.bas.top_classes": 80,
+    **widths(128),
     "ablate.always": True,
     "ablate.all": False,
 }
@@ -100,6 +118,10 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "train.head_multiplier": 10,
     "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
     "methods.rcam.learning_rate_scale": 0.1,  # thesis §5.5.1
+    "methods.has.cell_sizes": [0, 16, 32, 44, 56],
+    "methods.mci.cell_sizes": [32, 44, 56],
+    "methods.spg.min_pixels": 30,
+    **widths(1024, spg=512),
 }
 # The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with
 # whose weight decays the backbones come below.
@@ -111,9 +133,39 @@ THESIS = FINE_TUNING | {
     "ablate.always": False,  # each variant is a training of hours
 }
 CUB = THESIS | {"dataset": "cub", "train.epochs": 50, "train.step_epochs": 15}
-ILSVRC = THESIS | {"dataset": "ilsvrc", "train.epochs": 10, "train.step_epochs": 3}
-VGG16 = {"backbone": "vgg16", "train.weight_decay": 0.0005, "methods.ahd.hide_threshold": 0.8}
-RESNET50 = {"backbone": "resnet50", "train.weight_decay": 0.0001, "methods.ahd.hide_threshold": 0.9}
+ILSVRC = THESIS | {
+    "dataset": "ilsvrc",
+    "train.epochs": 10,
+    "train.step_epochs": 3,
+    "methods.bas.top_classes": 0,
+}
+VGG16 = {"backbone": "vgg16", "train.weight_decay": 0.0005}
+RESNET50 = {
+    "backbone": "resnet50",
+    "train.weight_decay": 0.0001,
+    "methods.ahd.hide_threshold": 0.9,
+    "methods.adl.drop_threshold": 0.9,
+    "methods.icl.peak_threshold": 0.9,
+}
+# BAS's weights of the mask's area and of the foreground, by data and backbone (the authors' code).
+BAS = {
+    ("cub", "vgg16"): (0.7, 0.0),
+    ("cub", "resnet50"): (1.2, 0.5),
+    ("ilsvrc", "vgg16"): (1.0, 0.05),
+    ("ilsvrc", "resnet50"): (2.0, 1.0),
+}
+
+
+def published(base: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's settings on a backbone."""
+    area, foreground = BAS[base["dataset"], backbone["backbone"]]
+    weights = {
+        "methods.bas.area_weight": area,
+        "methods.bas.foreground_weight": foreground,
+    }
+    return {**base, **backbone, **weights}
+
+
 # For the few real birds of a local archive (no known md5) on a CPU, with weights whose batch norm is
 # folded away: statistics of small batches would undo it.
 BIRDS = FINE_TUNING | {
@@ -123,6 +175,7 @@ BIRDS = FINE_TUNING | {
     "train.epochs": 12,
     "train.batch_size": 16,
     "train.batchnorm": "frozen",
+    **widths(256),
     "ablate.always": False,
 }
 
@@ -131,16 +184,23 @@ PRESETS: dict[str, Preset] = {
     "birds": Preset(
         "real birds on a CPU; give -S datasets.cub.archive=FILE -S weights=FILE", BIRDS
     ),
-    "cub-vgg16": Preset("CUB-200-2011 as in the thesis's chapters 3 to 5", CUB | VGG16),
-    "cub-resnet50": Preset("CUB-200-2011 as in the thesis's chapter 4", CUB | RESNET50),
-    "ilsvrc-vgg16": Preset("ILSVRC as in the thesis's chapters 3 to 5", ILSVRC | VGG16),
-    "ilsvrc-resnet50": Preset("ILSVRC as in the thesis's chapter 4", ILSVRC | RESNET50),
+    "cub-vgg16": Preset("CUB-200-2011 as in the thesis's chapters 3 to 5", published(CUB, VGG16)),
+    "cub-resnet50": Preset("CUB-200-2011 as in the thesis's chapter 4", published(CUB, RESNET50)),
+    "ilsvrc-vgg16": Preset("ILSVRC as in the thesis's chapters 3 to 5", published(ILSVRC, VGG16)),
+    "ilsvrc-resnet50": Preset("ILSVRC as in the thesis's chapter 4", published(ILSVRC, RESNET50)),
 }
 
 # VGG16's plug points, and what stands at their depth in another backbone. The thesis plugs VGG16 at
 # pool3, pool4 and conv5_3 and does not say where it plugs ResNet50: the stages whose maps have the
 # same sizes, 28×28 and twice 14×14, are our choice.
 THESIS_POINTS = ("pool3", "pool4", "conv5_3")
+POINTS = {
+    "spg": ("pool4", "conv5_3"),
+    "danet": ("pool3", "pool4"),
+    "nl_ccam": ("pool2", "pool3", "pool4", "conv5_3"),
+    "eil": ("pool4",),
+    "bas": ("pool4",),
+}
 SAME_DEPTH: dict[str, dict[str, str]] = {
     "resnet50": {"pool2": "layer1", "pool3": "layer2", "pool4": "layer3", "conv5_3": "layer4"},
     "mobilenet_v2": {"pool3": "expand7", "pool4": "expand14", "conv5_3": "last"},
@@ -163,7 +223,11 @@ def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -
     backbone = overrides.get("backbone", preset["backbone"])
     depths = SAME_DEPTH.get(str(backbone), {})
     plugged = {
-        f"methods.{method}.plug_points": [depths.get(point, point) for point in THESIS_POINTS]
+        f"methods.{method}.plug_points": [
+            depths.get(point, point)
+            for point in POINTS.get(method, THESIS_POINTS)
+            if not depths or point in depths  # MobileNetV2 has none of pool2's depth
+        ]
         for method, section in raw["methods"].items()
         if isinstance(section, dict) and "plug_points" in section
     }

@@ -196,7 +196,7 @@ def test_mean_squared_error_by_hand() -> None:
 def test_frozen_batchnorm_stays_as_it_is(tmp_path: Path, prepared: Path) -> None:
     chosen = settings(tmp_path, train__batchnorm="frozen")
     model, _ = training.train(chosen, prepared, Checkpoint(tmp_path / "state"), Progress())
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [m for m in model.backbone.trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     for norm in norms:
         assert norm.running_mean is not None

@@ -29,9 +29,15 @@ def params(name: str, **changes: Any) -> Any:
 
 
 def build(name: str, backbone: str = "vgg_small", **changes: Any) -> Method:
-    """The method with random weights, always the same; its plug points are the backbone's last three."""
+    """The method with random weights, always the same; as many plug points as in params.yaml, up to three.
+
+    They are the backbone's last, and new heads are narrow.
+    """
     if "plug_points" in _sections()[name]:
-        changes = {"plug_points": backbones.PLUG_POINTS[backbone][-3:], **changes}
+        count = min(3, len(_sections()[name]["plug_points"]))
+        changes = {"plug_points": backbones.PLUG_POINTS[backbone][-count:], **changes}
+    if "width" in _sections()[name]:
+        changes = {"width": 16, **changes}
     torch.manual_seed(0)
     return methods.build(name, backbone, "none", CLASSES, params(name, **changes))
 

@@ -23,8 +23,29 @@ SIZE = (32, 48)  # not square
 
 def test_every_file_is_a_method_and_all_are_tested() -> None:
     files = {p.stem for p in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
-    assert set(METHODS) == files == {"ahd", "ass", "cam", "rcam"}
-    assert len(CASES) == 4 * 4
+    assert (
+        set(METHODS)
+        == files
+        == {
+            "acol",
+            "adl",
+            "ahd",
+            "ass",
+            "bas",
+            "cam",
+            "cutmix",
+            "danet",
+            "ddt",
+            "eil",
+            "has",
+            "icl",
+            "mci",
+            "nl_ccam",
+            "rcam",
+            "spg",
+        }
+    )
+    assert len(CASES) == 4 * 16
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
@@ -43,16 +64,18 @@ def batch(count: int = 2) -> tuple[Tensor, Tensor]:
     return images, torch.arange(count) % CLASSES
 
 
-def begin_step(model: Method, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def begin_step(
+    model: Method, images: Tensor, targets: Tensor, seed: int = 2
+) -> tuple[Tensor, Tensor]:
     """The batch to learn from, as the training loop gets it; the one place with random numbers."""
     model.train()
     model.begin_epoch(0.5)
-    return model.on_batch(images, targets, torch.Generator().manual_seed(2))
+    return model.on_batch(images, targets, torch.Generator().manual_seed(seed))
 
 
-def training_loss(model: Method, images: Tensor, targets: Tensor) -> Tensor:
+def training_loss(model: Method, images: Tensor, targets: Tensor, seed: int = 2) -> Tensor:
     """One step's loss, as the training loop computes it."""
-    images, targets = begin_step(model, images, targets)
+    images, targets = begin_step(model, images, targets, seed)
     return model.loss(model(images, targets), targets, F.cross_entropy)
 
 
@@ -75,12 +98,17 @@ def test_a_training_step_reaches_every_parameter_and_leaves_the_batch(
     images, targets = batch(count)
     given = images.clone(), targets.clone()
     model.zero_grad(set_to_none=True)
-    loss = training_loss(model, images, targets)
-    assert loss.shape == () and torch.isfinite(loss)
-    loss.backward()
+    learn = {id(p) for g in model.parameter_groups(1, 1) if g["multiplier"] for p in g["params"]}
+    for seed in range(2, 10):  # some parts act in some steps only, by chance
+        loss = training_loss(model, images, targets, seed)
+        assert loss.shape == () and torch.isfinite(loss)
+        loss.backward()
+        if all(p.grad is not None for p in model.parameters() if id(p) in learn):
+            break
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
+        if id(parameter) in learn:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
     assert torch.equal(images, given[0]) and torch.equal(targets, given[1])
 
 
@@ -128,7 +156,7 @@ def test_parameter_groups_hold_every_parameter_once(model: Method) -> None:
     held = [id(p) for group in (trunk, new) for p in group["params"]]
     assert sorted(held) == sorted(map(id, model.parameters()))
     assert {id(p) for p in trunk["params"]} == set(map(id, model.backbone.trunk.parameters()))
-    assert (trunk["lr"], trunk["multiplier"]) == (0.01, 1)
+    assert (trunk["lr"], trunk["multiplier"]) in ((0.01, 1), (0, 0))
     assert (new["lr"], new["multiplier"]) == (0.1, 10)
     torch.optim.SGD([trunk, new], lr=0.01)
 

@@ -1,0 +1,61 @@
+"""Adversarial complementary learning: a second classifier learns from what the first has not used.
+
+X. Zhang, Y. Wei, J. Feng, Y. Yang, T. Huang, "Adversarial Complementary Learning for Weakly Supervised
+Object Localization", CVPR 2018. Both heads are convolutions on the backbone's last feature map, 14 × 14 at
+224 px (the authors' VGG16 keeps 28 × 28 by pools of stride 1); on VGG that map has passed conv6. Ports
+to ResNet50, MobileNetV2 and the small VGG are ours.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline import blocks
+from pipeline.methods import cam
+from pipeline.methods.cam import Criterion, Outputs
+from pipeline.params import Section
+
+
+class Params(Section):
+    erase_threshold: Annotated[float, Field(ge=0)]
+    """δ: erased is what reaches this share of A's normalised map; above 1 nothing. Published: 0.6 (§4.3)."""
+    width: Annotated[int, Field(ge=1)]
+    """Channels inside a head. Published: 1024 (the authors' code)."""
+
+
+def kept(maps: Tensor, threshold: float) -> Tensor:
+    """Where a map [..., h, w], normalised from 0 to 1, stays below δ; a constant to the gradient."""
+    return blocks.min_max(maps.detach().float()) < threshold
+
+
+class Method(cam.Method):
+    params: Params
+
+    def add_head(self, channels: int, num_classes: int) -> None:
+        self.first = blocks.conv_head(channels, self.params.width, num_classes)
+        self.second = blocks.conv_head(channels, self.params.width, num_classes)
+
+    def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
+        """A's maps; with targets also B's logits on the features that A's map of the label leaves."""
+        maps = self.first(features)
+        extras = {"maps": maps}
+        if self.training and targets is not None:
+            left = kept(blocks.of_class(maps, targets[:, None]), self.params.erase_threshold)
+            extras["second"] = self.second(features * left).mean((2, 3), dtype=torch.float32)
+        return Outputs(maps.mean((2, 3), dtype=torch.float32), features, extras)
+
+    def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
+        """Both classifiers count alike."""
+        return criterion(outputs.logits, targets) + criterion(outputs.extras["second"], targets)
+
+    def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
+        """max(A_c, B_c), each normalised; B sees the features that A's map of that same class leaves."""
+        first = blocks.of_class(outputs.extras["maps"], classes)
+        left = kept(first, self.params.erase_threshold)
+        seen = outputs.features[:, None] * left[:, :, None]
+        second = self.second(seen.flatten(0, 1)).unflatten(0, classes.shape)
+        asked = classes[:, :, None, None, None].expand(-1, -1, 1, *second.shape[3:])
+        second = second.gather(2, asked)[:, :, 0]
+        return torch.maximum(blocks.min_max(first.float()), blocks.min_max(second.float()))

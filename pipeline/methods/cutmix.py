@@ -1,0 +1,54 @@
+"""CutMix: paste a box of another image of the batch, and mix the labels by area.
+
+S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+ICCV 2019. One box and one λ for the whole batch, as in the authors' code. Heatmaps are plain CAM.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.methods import cam
+from pipeline.params import Section
+
+
+class Params(Section):
+    beta: Annotated[float, Field(gt=0)]
+    """λ ~ Beta(β, β). Published: 1 (§4.1)."""
+    probability: Annotated[float, Field(ge=0, le=1)]
+    """That a batch is mixed. Published: 1 for ImageNet (the authors' command line); 0.5 for CIFAR."""
+
+
+def box(lam: float, centre: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """Eq. 2: x0, y0, x1, y1 of a box of area 1 − λ around (x, y), cut off at the image's border."""
+    side = (1 - lam) ** 0.5
+    half_w, half_h = int(width * side) // 2, int(height * side) // 2
+    x, y = centre
+    return max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height)
+
+
+class Method(cam.Method):
+    params: Params
+
+    def on_batch(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        draw = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        if draw.random() >= self.params.probability:
+            return images, targets
+        _, _, height, width = images.shape
+        lam = float(draw.beta(self.params.beta, self.params.beta))
+        centre = int(draw.integers(width)), int(draw.integers(height))
+        x0, y0, x1, y1 = box(lam, centre, height, width)
+        other = torch.randperm(len(images), generator=generator).to(
+            images.device, non_blocking=True
+        )
+        mixed = images.clone()
+        mixed[:, :, y0:y1, x0:x1] = images[other, :, y0:y1, x0:x1]
+        kept = 1 - (x1 - x0) * (y1 - y0) / (height * width)  # λ of the area that was really pasted
+        labels = F.one_hot(targets, self.num_classes).float()
+        return mixed, kept * labels + (1 - kept) * labels[other]

@@ -1,0 +1,156 @@
+"""Divergent activation: heads for order, family and species, and maps of one class that must differ.
+
+H. Xue, C. Liu, F. Wan, J. Jiao, X. Ji, Q. Ye, "DANet: Divergent Activation for Weakly Supervised Object
+Localization", ICCV 2019. The heatmap of a class adds up its own species', family's and order's maps (the
+authors' code takes family and order by rank of their own predictions). The species' head reads the last
+feature map, behind conv6 on VGG; ports to ResNet50, MobileNetV2 and the small VGG are ours.
+"""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline import blocks, hiding, hierarchy
+from pipeline.backbones import Backbone
+from pipeline.methods import cam
+from pipeline.methods.cam import Criterion, Images, Outputs
+from pipeline.params import Section
+
+LEVELS = ("order", "family", "species")
+
+
+class Params(Section):
+    plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
+    """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16."""
+    hierarchy: Annotated[str | None, Field(json_schema_extra={"file": True})]
+    """CSV of class, family, order. null: the birds' taxonomy where all classes are CUB's, else clusters of
+    the classes' mean features."""
+    families: Annotated[int, Field(ge=1)]
+    """At most so many. CUB has 37 (the paper's count, too)."""
+    orders: Annotated[int, Field(ge=1)]
+    """At most so many. CUB has 13 by today's taxonomy (the paper: 11)."""
+    maps: Annotated[int, Field(ge=2)]
+    """R, the maps of each class at each level. Published: 8 VGG16 (code)."""
+    discrepancy_weight: Annotated[float, Field(ge=0)]
+    """λ. Published: 0.01 (the authors' CUB script)."""
+    width: Annotated[int, Field(ge=2)]
+    """Channels inside a head; the order's has half. Published: 1024."""
+
+
+def discrepancy(maps: Tensor) -> Tensor:
+    """Eq. 4: |Σ_{i<j} cos(v_i, v_j)| over the pairs, mean over images; [B, n, h·w] → []."""
+    unit = maps / (maps.square().sum(2, keepdim=True) + 1e-8).sqrt()
+    cosines = (unit @ unit.mT).triu(1).sum((1, 2))
+    count = maps.shape[1]
+    return (cosines.abs() / (count * (count - 1) / 2)).mean()
+
+
+class Method(cam.Method):
+    params: Params
+    family: Tensor
+    order: Tensor
+
+    def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
+        self.points = [p for p in backbone.points if p in params.plug_points]
+        self.sizes = {
+            "order": min(params.orders, num_classes),
+            "family": min(params.families, num_classes),
+            "species": num_classes,
+        }
+        channels = [*(backbone.channels[p] for p in self.points), backbone.out_channels]
+        widths = (params.width // 2, params.width, params.width)
+        self.heads = nn.ModuleDict(
+            {
+                level: blocks.conv_head(c, width, self.sizes[level] * params.maps)
+                for level, c, width in zip(LEVELS, channels, widths, strict=True)
+            }
+        )
+        for level in ("family", "order"):  # which of them each class belongs to
+            self.register_buffer(level, torch.arange(num_classes) % self.sizes[level])
+        self._chosen = torch.arange(3 * params.maps // 2)
+
+    def add_head(self, channels: int, num_classes: int) -> None:
+        """The heads need the plug points; see __init__."""
+
+    def begin_training(self, class_names: list[str], images: Images) -> list[str]:
+        limits = self.sizes["family"], self.sizes["order"]
+        found = hierarchy.of_classes(class_names, self.params.hierarchy, limits)
+        if found is None:
+            found = hierarchy.clustered(self._class_features(images), limits)
+        for name in ("family", "order"):
+            self.get_buffer(name).copy_(torch.tensor(getattr(found, name)))
+        return [f"danet: {found.source}; {found.counts()}"]
+
+    @torch.no_grad()
+    def _class_features(self, images: Images) -> Tensor:
+        """Each class's mean feature vector, float32 [K, C]."""
+        total = torch.zeros(self.num_classes, self.backbone.out_channels)
+        count = torch.zeros(self.num_classes, 1)
+        for batch, labels in images():
+            vectors = self.backbone(batch).mean((2, 3)).float().cpu()
+            total.index_add_(0, labels.cpu(), vectors)
+            count.index_add_(0, labels.cpu(), torch.ones(len(labels), 1))
+        return total / count.clamp_min(1)
+
+    def on_batch(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Half of the 3R maps of a class are held against each other in a step."""
+        drawn = torch.randperm(3 * self.params.maps, generator=generator)
+        self._chosen = drawn[: 3 * self.params.maps // 2].to(images.device, non_blocking=True)
+        return images, targets
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
+        seen: list[Tensor] = []
+
+        def at(point: str, features: Tensor) -> Tensor:
+            if point in self.points:
+                seen.append(features)
+            return features
+
+        features = self.backbone(images, at)
+        extras = {
+            level: self.heads[level](tensor).unflatten(1, (self.sizes[level], -1))
+            for level, tensor in zip(LEVELS, [*seen, features], strict=True)
+        }
+        return Outputs(_logits(extras["species"]), features, extras)
+
+    def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
+        """L = ½ (L_order + L_family + L_species) + λ·L_discrepancy."""
+        total = self.params.discrepancy_weight * self._discrepancy(outputs, targets)
+        for level in LEVELS:
+            labels = targets if level == "species" else self.get_buffer(level)[targets]
+            total = total + criterion(_logits(outputs.extras[level]), labels) / 2
+        return total
+
+    def _discrepancy(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        maps = self._of_class(outputs, targets[:, None], corners=True).flatten(1, 3)
+        return discrepancy(maps[:, self._chosen].flatten(2))
+
+    def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
+        """Σ over levels of the mean of the class's R rectified maps."""
+        return self._of_class(outputs, classes, corners=False, rectified=True).mean(3).sum(2)
+
+    def _of_class(
+        self, outputs: Outputs, classes: Tensor, *, corners: bool, rectified: bool = False
+    ) -> Tensor:
+        """The R maps of each asked class at each level, at the first level's size: [B, Q, 3, R, h, w]."""
+        size, found = outputs.extras["order"].shape[3:], []
+        for level in LEVELS:
+            groups = classes if level == "species" else self.get_buffer(level)[classes]
+            maps = blocks.of_class(outputs.extras[level].float(), groups)
+            maps = maps.relu() if rectified else maps
+            flat = F.interpolate(
+                maps.flatten(0, 1), size=size, mode="bilinear", align_corners=corners
+            )
+            found.append(flat.unflatten(0, classes.shape))
+        return torch.stack(found, 2)
+
+
+def _logits(maps: Tensor) -> Tensor:
+    """The mean of each class's maps: [B, n, R, h, w] → float32 [B, n]."""
+    return maps.mean((2, 3, 4), dtype=torch.float32)

@@ -1,0 +1,58 @@
+"""Erasing integrated learning: the rest of the network also learns from a map whose peak is erased.
+
+J. Mai, M. Yang, W. Luo, "Erasing Integrated Learning: A Simple Yet Effective Approach for Weakly Supervised
+Object Localization", CVPR 2020. Several plug points are MEIL (table 10 of the thesis prints EMIL): each
+erases further the stream that the one before it began. The released code has one; how the paper's second
+is joined on is our reading. Ports to ResNet50, MobileNetV2 and the small VGG are ours.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from pipeline import hiding
+from pipeline.backbones import identity
+from pipeline.methods import cam
+from pipeline.methods.cam import Criterion, Outputs
+from pipeline.params import Section
+
+
+class Params(Section):
+    plug_points: hiding.PlugPoints
+    """Where erased streams begin. Published: after pool4 of VGG16 (code: eil4); MEIL: two points."""
+    erase_threshold: Annotated[float, Field(ge=0)]
+    """γ: erased is what reaches this share of the maximum; above 1 nothing. Published: 0.7 (code)."""
+    weight: Annotated[float, Field(ge=0)]
+    """λ of an erased stream's loss. Published: 1 (code)."""
+
+
+class Method(cam.Method):
+    params: Params
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
+        """Training: one pass, and one more from each plug point on, with the same weights."""
+        if not self.training:
+            return super().forward(images, targets)
+        points = [p for p in self.backbone.points if p in self.params.plug_points]
+        seen: dict[str, Tensor] = {}
+
+        def watch(point: str, features: Tensor) -> Tensor:
+            if point in points:
+                seen[point] = features
+            return identity(point, features)
+
+        outputs = self.head(self.backbone(images, watch), targets)
+        for point in points:
+            features = seen[point]
+            kept = hiding.drop_mask(hiding.attention_map(features), self.params.erase_threshold)
+            rest = self.backbone(features * kept, watch, after=point)
+            outputs.extras[point] = self.head(rest, targets).logits
+        return outputs
+
+    def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
+        """L = L(s, y) + λ Σ L(s_erased, y)."""
+        total = super().loss(outputs, targets, criterion)
+        for logits in outputs.extras.values():
+            total = total + self.params.weight * criterion(logits, targets)
+        return total

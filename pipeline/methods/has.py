@@ -1,0 +1,37 @@
+"""Hide-and-Seek: hide random cells of a grid on the image, so that no part is always there to rely on.
+
+K. K. Singh, Y. J. Lee, "Hide-and-Seek: Forcing a Network to be Meticulous for Weakly-supervised Object and
+Action Localization", ICCV 2017. The image is normalised before, so a hidden cell has the data set's mean.
+The paper works on AlexNet and GoogLeNet; other backbones need no port, since only the input changes.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline import blocks
+from pipeline.methods import cam
+from pipeline.params import Section
+
+
+class Params(Section):
+    cell_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    """Side of a cell, pixels, drawn for each image; 0 hides nothing. Published: 0, 16, 32, 44, 56 at 224."""
+    probability: Annotated[float, Field(ge=0, le=1)]
+    """That a cell is hidden. Published: 0.5 (§4.1)."""
+
+
+class Method(cam.Method):
+    params: Params
+
+    def on_batch(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        count, _, height, width = images.shape
+        drawn = blocks.draw_grid(
+            self.params.cell_sizes, self.params.probability, (count, height, width), generator
+        )
+        sides, kept = (tensor.to(images.device, non_blocking=True) for tensor in drawn)
+        return images * blocks.grid_mask(sides, kept, height, width), targets
