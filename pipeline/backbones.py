@@ -60,6 +60,10 @@ class Backbone(nn.Module):
         # A dict hides the segments from nn.Module, which would list the trunk's weights twice.
         self._segments = dict(zip(self.points, segments, strict=True))
 
+    def segment(self, point: str) -> nn.Module:
+        """The layers that end at a plug point."""
+        return self._segments[point]
+
     def forward(self, images: Tensor, at: Hook = identity, after: str | None = None) -> Tensor:
         """The last feature map [B, C, h, w]; each plug point's tensor is replaced by `at(point, it)`.
 

@@ -8,20 +8,34 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline import boxes, packed, scores, transforms
+from pipeline import heatmaps as generators
 from pipeline.boxes import two_stage, wsoleval
 from pipeline.devices import autocast
 from pipeline.loading import Loader
 from pipeline.methods.cam import Method
 from pipeline.params import Box, Params, TwoStage
+from pipeline.params import Heatmaps as HeatmapSettings
 from pipeline.readings import Kept
 
 Progress = Callable[[int, int], None]
+
+
+class Reading(Protocol):
+    """Which heatmap is read, and how it is normalised."""
+
+    @property
+    def heatmap(self) -> str: ...
+    @property
+    def heatmaps(self) -> HeatmapSettings: ...
+    @property
+    def box(self) -> Box: ...
 
 
 @dataclass(frozen=True)
@@ -29,18 +43,22 @@ class Heatmaps:
     """What the network says of a batch.
 
     logits [B, K]; `raw` float32 [B, Q, h, w], the heatmaps of Q classes as read off the network;
-    `size` of the test grid (H, W); `features` [B, C, h, w], the last feature map (None where nobody asked).
+    `size` of the test grid (H, W); `box` with the normalisation; `features` [B, C, h, w], the last feature map
+    (None where nobody asked).
     """
 
     logits: Tensor
     raw: Tensor
     size: tuple[int, int]
+    box: Box
     features: Tensor | None
 
     @cached_property
     def maps(self) -> Tensor:
         """The heatmaps float32 [B, Q, H, W] in 0…1 on the test grid."""
-        flat = boxes.normalise(boxes.resize(self.raw.flatten(0, 1), self.size))
+        flat = boxes.resize(self.raw.flatten(0, 1), self.size)
+        ivr = self.box.normalise == "ivr"
+        flat = boxes.ivr(flat, self.box.ivr_quantile) if ivr else boxes.normalise(flat)
         return flat.unflatten(0, self.raw.shape[:2])
 
 
@@ -84,7 +102,11 @@ def selection_of(box: Box, method: Method) -> str:
 
 @torch.no_grad()
 def heatmaps(
-    method: Method, inputs: Tensor, labels: Tensor | None, precision: str = "fp32"
+    method: Method,
+    inputs: Tensor,
+    labels: Tensor | None,
+    params: Reading,
+    precision: str = "fp32",
 ) -> Heatmaps:
     """Maps of the predicted class and, where `labels` are given, of the true class.
 
@@ -96,8 +118,10 @@ def heatmaps(
     asked = logits.argmax(1, keepdim=True)
     if labels is not None:
         asked = torch.cat([asked, labels[:, None]], 1)
-    raw = method.class_maps(outputs, asked).float()
-    return Heatmaps(logits, raw, (inputs.shape[2], inputs.shape[3]), outputs.features.float())
+    how = (params.heatmap, params.heatmaps)
+    raw = generators.class_maps(*how, method, inputs, outputs, asked).float()
+    size = (inputs.shape[2], inputs.shape[3])
+    return Heatmaps(logits, raw, size, params.box, outputs.features.float())
 
 
 def choose_boxes(
@@ -195,14 +219,18 @@ def read(
         for start in range(0, count, step):
             indices = list(range(start, min(start + step, count)))
             rows = {name: t.to(device) for name, t in kept.rows(names, indices).items()}
-            yield indices, Heatmaps(rows["logits"], rows["raw"], size, rows.get("features"))
+            yield (
+                indices,
+                Heatmaps(rows["logits"], rows["raw"], size, params.box, rows.get("features")),
+            )
         return
     method.eval()
+    generators.check(params.heatmap, params.heatmaps, method)
     loader = test_loader(prepared, split, params)
     with kept.recording(len(loader)) if kept is not None else nullcontext() as recorder:
         for batch, labels, order in loader.batches():
             inputs = transforms.test_batch(batch.to(device), params.input.crop)
-            seen = heatmaps(method, inputs, labels.to(device), params.train.precision)
+            seen = heatmaps(method, inputs, labels.to(device), params, params.train.precision)
             if recorder is not None and seen.features is not None:
                 recorder.add({"logits": seen.logits, "raw": seen.raw, "features": seen.features})
             yield order.tolist(), seen
@@ -293,10 +321,11 @@ def predicted_maps(
     for start in range(0, len(indices), params.evaluate.batch_size):
         some = indices[start : start + params.evaluate.batch_size]
         if kept.missing(("logits", "raw")) is None:
-            seen = Heatmaps(**kept.rows(("logits", "raw"), some), size=(side, side), features=None)
+            rows = kept.rows(("logits", "raw"), some)
+            seen = Heatmaps(**rows, size=(side, side), box=params.box, features=None)
         else:
             size = transforms.test_size(params.input)
             batch = torch.stack([transforms.decode(images.encoded(i), size) for i in some])
-            seen = heatmaps(method, transforms.test_batch(batch.to(device), side), None)
+            seen = heatmaps(method, transforms.test_batch(batch.to(device), side), None, params)
         parts.append(seen.maps[:, 0].cpu().numpy())
     return np.concatenate(parts)

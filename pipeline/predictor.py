@@ -18,7 +18,7 @@ from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.methods.cam import Method
 from pipeline.outputs import read_json
-from pipeline.params import Box, Input
+from pipeline.params import Box, Heatmaps, Input
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Predictor:
     class_names: list[str]
     input: Input
     box: Box
+    heatmap: str
+    heatmaps: Heatmaps
 
     @classmethod
     def load(
@@ -53,13 +55,16 @@ class Predictor:
         model = model_folder.load(folder, pick_device(device))
         localization = localization or folder / "localization.json"
         try:
-            box = Box.model_validate(read_json(localization)["box"])
+            said = read_json(localization)
+            box = Box.model_validate(said["box"])
+            heatmap: str = said["heatmap"].pop("name")
+            heatmaps = Heatmaps.model_validate(said["heatmap"])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{localization} does not say how boxes are read ({error}); "
                 "evaluate the model with `dvc repro evaluate`, or take a teammate's with `dvc pull`"
             ) from error
-        return cls(model.method, model.class_names, model.input, box)
+        return cls(model.method, model.class_names, model.input, box, heatmap, heatmaps)
 
     def __call__(self, images: list[Image.Image]) -> list[Prediction]:
         """Predict a batch of upright RGB images of any sizes."""
@@ -67,7 +72,7 @@ class Predictor:
         device = next(self.method.parameters()).device
         batch = torch.stack([transforms.from_pil(image, size) for image in images]).to(device)
         inputs = transforms.test_batch(batch, self.input.crop)
-        seen = evaluation.heatmaps(self.method, inputs, None)
+        seen = evaluation.heatmaps(self.method, inputs, None, self)
         maps: Tensor = seen.maps[:, 0]
         boxes, _, _ = evaluation.choose_boxes(
             maps,

@@ -21,7 +21,7 @@ from pipeline.outputs import whole_directory
 from pipeline.params import Params
 
 Rows = dict[str, Tensor]
-CODE = ("evaluation.py",)
+CODE = ("evaluation.py", "heatmaps.py")
 """What the readings depend on, beside the code that trains."""
 
 
@@ -40,6 +40,8 @@ class Kept:
             "split": split,
             "method": params.method,
             "method_params": params.method_params.model_dump(mode="json"),
+            "heatmap": params.heatmap,
+            "heatmaps": params.heatmaps.model_dump(mode="json"),
             "input": params.input.model_dump(mode="json"),
             "precision": params.train.precision,
             "device": str(pick_device(params.train.device)),

@@ -55,6 +55,7 @@ def localization(
         **{name: figure["value"] for name, figure in intervals.items()},
         "intervals": {name: [figure["low"], figure["high"]] for name, figure in intervals.items()},
         "baselines": baselines,
+        "heatmap": {"name": params.heatmap, **params.heatmaps.model_dump(mode="json")},
         "box": params.box.model_dump(mode="json")
         | {"selection": selection, "threshold": threshold},
         "model_sha256": model_sha256,
@@ -64,8 +65,11 @@ def localization(
 
 def settings_sha256(params: Params) -> str:
     """Fingerprint of the settings that decide the figures of a given model."""
-    sections = (params.box, params.evaluate, params.input, params.method_params)
-    return digest(section.model_dump_json().encode() for section in sections)
+    sections = (
+        *(params.heatmaps, params.box, params.evaluate, params.input, params.method_params),
+    )
+    texts = [params.heatmap, *(section.model_dump_json() for section in sections)]
+    return digest(text.encode() for text in texts)
 
 
 def per_image(

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from pipeline import (
     evaluation,
+    heatmaps,
     model_folder,
     packed,
     params,
@@ -101,10 +102,13 @@ def _pass(
         )
     kept = Kept.of(settings, sha256, PREPARED, split)
     why = kept.missing(evaluation.names_needed(selection))
-    tqdm.write(
-        f"{title}: {split}: "
-        + (f"forward pass over {total} images: {why}" if why else "heatmaps kept, no forward pass")
-    )
+    if why:
+        heatmaps.check(settings.heatmap, settings.heatmaps, model)
+        each = heatmaps.passes(settings.heatmap, settings.heatmaps, model.backbone.out_channels)
+        cost = f"{total * each} forward passes, {each} per image" if each > 1 else "forward pass"
+        tqdm.write(f"{title}: {split}: {cost} over {total} images: {why}")
+    else:
+        tqdm.write(f"{title}: {split}: heatmaps kept, no forward pass")
     with tqdm(total=total, desc=f"{title}: {split}", unit="image") as bar:
         return evaluation.evaluate(
             model,

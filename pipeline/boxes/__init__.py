@@ -45,6 +45,17 @@ def normalise(maps: Tensor) -> Tensor:
     return (maps - low) / torch.where(spread > 0, spread, 1)
 
 
+def ivr(maps: Tensor, quantile: float) -> Tensor:
+    """Maps [B, H, W] less their own quantile, cut at zero, by their maximum: 0 … 1; constant maps → 0.
+
+    J. Kim et al., "Normalization Matters in Weakly Supervised Object Localization", ICCV 2021.
+    """
+    cut = torch.quantile(maps.flatten(1), quantile, dim=1)[:, None, None]
+    above = (maps - cut).relu()
+    top = above.amax(dim=(1, 2), keepdim=True)
+    return above / torch.where(top > 0, top, 1)
+
+
 def boxes_at(
     maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol = "classic"
 ) -> NDArray[np.float32]:

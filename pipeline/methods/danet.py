@@ -112,12 +112,19 @@ class Method(cam.Method):
                 seen.append(features)
             return features
 
-        features = self.backbone(images, at)
-        extras = {
-            level: self.heads[level](tensor).unflatten(1, (self.sizes[level], -1))
-            for level, tensor in zip(LEVELS, [*seen, features], strict=True)
-        }
-        return Outputs(_logits(extras["species"]), features, extras)
+        outputs = self.head(self.backbone(images, at), targets)
+        for level, features in zip(LEVELS[:2], seen, strict=True):
+            outputs.extras[level] = self._maps(level, features)
+        return outputs
+
+    def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
+        """The species'; the others are at their plug points."""
+        maps = self._maps("species", features)
+        return Outputs(_logits(maps), features, {"species": maps})
+
+    def _maps(self, level: str, features: Tensor) -> Tensor:
+        maps: Tensor = self.heads[level](features)
+        return maps.unflatten(1, (self.sizes[level], -1))
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
         """L = ½ (L_order + L_family + L_species) + λ·L_discrepancy."""

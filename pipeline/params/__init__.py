@@ -20,6 +20,7 @@ from pipeline.params.settings import (
     Box,
     Evaluate,
     File,
+    Heatmaps,
     Input,
     Prepare,
     Train,
@@ -31,6 +32,7 @@ __all__ = [
     "Ablate",
     "Box",
     "Evaluate",
+    "Heatmaps",
     "Input",
     "Params",
     "Prepare",
@@ -60,11 +62,13 @@ class Params:
     backbone: str
     weights: str
     seed: int
+    heatmap: str
     data: Section
     """The chosen dataset's section, a `pipeline.datasets.<dataset>.Params`."""
     prepare: Prepare
     input: Input
     train: Train
+    heatmaps: Heatmaps
     box: Box
     evaluate: Evaluate
     method_params: Section
@@ -132,12 +136,14 @@ def flat(params: Params) -> dict[str, Scalar]:
         "prepare": params.prepare,
         "input": params.input,
         "train": params.train,
+        "heatmaps": params.heatmaps,
         "box": params.box,
         "evaluate": params.evaluate,
         f"methods.{params.method}": params.method_params,
     }
     values: dict[str, Scalar] = {
-        name: getattr(params, name) for name in ("dataset", "method", "backbone", "weights", "seed")
+        name: getattr(params, name)
+        for name in ("dataset", "method", "backbone", "weights", "seed", "heatmap")
     }
     for name, section in sections.items():
         for key, value in leaves(section.model_dump(), f"{name}.").items():
@@ -217,6 +223,10 @@ def _parsed(
         problems.append(
             "box.selection is 'val', which needs held-out images; "
             "allowed: prepare.val_fraction > 0, or another box.selection"
+        )
+    if values.get("box.protocol") == "wsoleval" and values.get("box.normalise") == "ivr":
+        problems.append(
+            "box.protocol is 'wsoleval', which normalises in its own way; allowed: box.normalise: min_max"
         )
     if values.get("box.protocol") == "wsoleval" and values.get("input.test") == "center_crop":
         problems.append(

@@ -90,8 +90,30 @@ class TwoStage(Section):
     center: bool
 
 
+HeatmapName = Literal["cam", "gradcam", "gradcam++", "smooth_gradcam++", "scorecam", "layercam"]
+
+
+class Heatmaps(Section):
+    """What the heatmaps other than `cam` are read with."""
+
+    layer: str
+    """Feature map of the gradient ones: last_map, or a plug point of the backbone."""
+    samples: Positive
+    """Noisy copies of Smooth Grad-CAM++."""
+    noise: Annotated[float, Field(ge=0)]
+    """Their standard deviation, as a share of the image's range; 0.15 in SmoothGrad."""
+    channels: Count
+    """Score-CAM: of each image so many most active channels; 0: all."""
+    batch_size: Positive
+    """Score-CAM: masked images at a time."""
+
+
 class Box(Section):
     """From a heatmap to a box."""
+
+    normalise: Literal["min_max", "ivr"]
+    """ivr: subtract the map's own quantile, cut at zero, divide by the maximum (Kim et al., ICCV 2021)."""
+    ivr_quantile: Annotated[float, Field(ge=0, lt=1)]
 
     selection: Literal["auto", "fixed", "val", "two_stage"]
     threshold: Fraction
@@ -158,10 +180,12 @@ class File(Section):
     backbone: str
     weights: Annotated[str, AfterValidator(_weights)]
     seed: Seed
+    heatmap: HeatmapName
     datasets: dict[str, Any]
     prepare: Prepare
     input: Input
     train: Train
+    heatmaps: Heatmaps
     box: Box
     evaluate: Evaluate
     methods: dict[str, Any]
