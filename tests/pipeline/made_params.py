@@ -20,6 +20,7 @@ method: hide
 backbone: small
 weights: none
 seed: 0
+heatmap: cam
 datasets:
   made: {classes: 8}
   other: {folder: a, boxes: null}
@@ -41,7 +42,10 @@ train:
   device: auto
   workers: 2
   cache_mib: 2048
+heatmaps: {layer: last_map, samples: 8, noise: 0.15, channels: 64, batch_size: 64}
 box:
+  normalise: min_max
+  ivr_quantile: 0.45
   selection: auto
   threshold: 0.2
   two_stage: {step: 0.05, min_seeds: 4, seeds: sides, center: true}

@@ -169,6 +169,8 @@ def test_a_predictor_says_the_same(tmp_path: Path, prepared: Path) -> None:
         tiny.CLASSES,
         settings.input,
         settings.box.model_copy(update={"threshold": 0.6, "selection": "fixed"}),
+        settings.heatmap,
+        settings.heatmaps,
     )
     image = np.full((60, 90, 3), 120, np.uint8)
     image[10:40, 30:80] = (40, 230, 40)

@@ -52,7 +52,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         # missing and unknown
         ({"train.epochs": ...}, "train.epochs is missing; allowed: a whole number >= 1"),
         ({"evaluate": ...}, "evaluate is missing; "
-         "allowed: a section with batch_size, thresholds, bootstrap, pictures"),
+         "allowed: a section with batch_size, thresholds, bootstrap, pictures, keep_mib"),
         ({"methods.plain": ...}, "methods.plain is missing; allowed: the empty section {}"),
         ({"trian": {}}, "trian is unknown; did you mean train?"),
         ({"train.epoch": 3}, "train.epoch is unknown; did you mean train.epochs?"),
@@ -164,8 +164,8 @@ def test_plug_points_matter_only_where_they_are_used() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, datasets,"
-         " prepare, input, train, box, evaluate, methods, ablate"),
+        ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, heatmap, datasets,"
+         " prepare, input, train, heatmaps, box, evaluate, methods, ablate"),
         ("a: 1\nb: [1\nc: 2\n", "line 3: this is no YAML: expected ',' or ']', but got ':' "
          "while parsing a flow sequence"),
         ("a: b: c\n", "line 1: this is no YAML: mapping values are not allowed here"),

@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_bytes(project: Project) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("method=nope", "method is 'nope'; allowed: ahd, ass, cam, rcam"),
+        ("method=nope", "method is 'nope'; allowed: acol, adl, ahd, ass, bas, cam,"),
         ("methods.ass.hide_threshold=2", "methods.ass.hide_threshold is 2; allowed:"),
     ],
 )
