@@ -70,7 +70,7 @@ class Method(cam.Method):
         return self
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
             features = self.backbone(images)
         return self.head(features, targets)
 
