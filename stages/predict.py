@@ -34,6 +34,9 @@ def main() -> None:
         help="evaluation of that model: says how its boxes are read",
     )
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--heatmaps", action="store_true", help="keep each heatmap: heatmaps/<image>.npy, float32 0…1"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write only the boxes")
     arguments = parser.parse_args()
     found = find_images(arguments.images)
@@ -64,6 +67,10 @@ def main() -> None:
                     )
                 )
                 annotated.append({"file_name": name, "height": image.height, "width": image.width})
+                if arguments.heatmaps:
+                    target = partial / "heatmaps" / f"{name}.npy"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(target, seen.heatmap)
                 if not arguments.no_pictures:
                     picture = pictures.panel(
                         np.asarray(image),
@@ -86,7 +93,9 @@ def main() -> None:
     for problem in unreadable:
         tqdm.write(f"skipped: {problem}")
     print(f"{len(rows)} images: {arguments.out}/boxes.csv, {arguments.out}/coco.json", end="")
-    print("" if arguments.no_pictures else f", {arguments.out}/pictures/")
+    for made, folder in ((arguments.heatmaps, "heatmaps"), (not arguments.no_pictures, "pictures")):
+        print(f", {arguments.out}/{folder}/" if made else "", end="")
+    print()
 
 
 def root_of(given: Path) -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.stages.project import VARIANTS, Project, make
@@ -200,7 +201,7 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     Image.new("L", (50, 90), 128).save(photos / "more" / "b.png")
     (photos / "broken.jpg").write_bytes(b"no image")
     done = project.run(
-        "python", "-m", "stages.predict", str(photos), "--out", str(tmp_path / "out")
+        "python", "-m", "stages.predict", str(photos), "--out", str(tmp_path / "out"), "--heatmaps"
     )
     assert "broken.jpg" in done.stdout
     boxes = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
@@ -208,3 +209,5 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     coco = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert [image["width"] for image in coco["images"]] == [120, 50]
     assert (tmp_path / "out" / "pictures" / "more" / "b.png.png").exists()
+    heatmap = np.load(tmp_path / "out" / "heatmaps" / "more" / "b.png.npy")
+    assert (heatmap.dtype, heatmap.min(), heatmap.max()) == (np.float32, 0, 1)
