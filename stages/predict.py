@@ -35,7 +35,9 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument(
-        "--heatmaps", action="store_true", help="keep each heatmap: heatmaps/<image>.npy, float32 0…1"
+        "--heatmaps",
+        action="store_true",
+        help="keep each heatmap: heatmaps/<image>.npy, float32 0…1",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write only the boxes")
     arguments = parser.parse_args()
