@@ -150,6 +150,27 @@ def panel(
     settings: Params,
 ) -> Image.Image:
     """One test image as the network saw it, in its own proportions, with heatmap and boxes."""
+    photograph, box, truth = view(images, index, test.boxes_predicted[[index]], settings)
+    iou = test.iou_predicted[index]
+    predicted, true = class_names[test.top[index, 0]], class_names[test.labels[index]]
+    return pictures.panel(
+        photograph,
+        heatmap,
+        box[0],
+        truth,
+        f"{predicted} {test.score[index]:.0%}" + ("" if predicted == true else f", is {true}"),
+        note=("" if np.isnan(iou) else f"IoU {iou:.2f} · ")
+        + f"threshold {test.threshold[index]:.2f} · {images.ids[index]}",
+        tile=pictures.tile_size(images.sizes),
+    )
+
+
+def view(
+    images: packed.Split, index: int, boxes: np.ndarray, settings: Params
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the network saw of a test image, uint8 [h, w, 3]; in its pixels the `boxes` [n, 4], which are on
+    the test grid, and the true ones.
+    """
     stored = Image.open(io.BytesIO(images.encoded(index))).convert("RGB")
     size = (stored.height, stored.width)
     shrink = np.array([stored.width, stored.height] * 2) / np.tile(images.sizes[index][::-1], 2)
@@ -157,18 +178,10 @@ def panel(
     grid = np.array([[0, 0, side, side]], np.float32)
     seen = transforms.boxes_to_image(grid, size, settings.input)[0].round()
     corner = np.tile(seen[:2], 2)
-    box = transforms.boxes_to_image(test.boxes_predicted[[index]], size, settings.input)[0]
-    iou = test.iou_predicted[index]
-    predicted, true = class_names[test.top[index, 0]], class_names[test.labels[index]]
-    return pictures.panel(
+    return (
         np.asarray(stored.crop(tuple(seen.tolist()))),
-        heatmap,
-        box - corner,
+        transforms.boxes_to_image(boxes, size, settings.input) - corner,
         images.boxes[index] * shrink - corner,
-        f"{predicted} {test.score[index]:.0%}" + ("" if predicted == true else f", is {true}"),
-        note=("" if np.isnan(iou) else f"IoU {iou:.2f} · ")
-        + f"threshold {test.threshold[index]:.2f} · {images.ids[index]}",
-        tile=pictures.tile_size(images.sizes),
     )
 
 
