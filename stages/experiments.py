@@ -3,7 +3,8 @@
     dvc exp run --queue -S 'method=cam,ass,ahd,rcam' -S 'seed=0,1,2' && dvc queue start
     python -m stages.experiments
 
-Reads every DVC experiment of this repository, wherever its results are cached.
+Reads the DVC experiments on this commit (--all-commits: on any), wherever their results are cached.
+Experiments of one method that differ in more than their seed have a row each, which says in what.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pipeline.errors import UserError
 from pipeline.outputs import write_csv
 from stages import entry
 
 FIGURES = ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")
-COLUMNS = ["dataset", "backbone", "method", "boxes", "seeds", "images"]
+COLUMNS = ["dataset", "backbone", "method", "boxes", "settings", "seeds", "images"]
 COLUMNS += [f"{figure}{suffix}" for figure in FIGURES for suffix in ("", "_low", "_high")]
 COLUMNS += ["max_box_acc", "max_box_acc_v2", "minutes"]
 
@@ -36,6 +38,8 @@ class Experiment:
     localization: dict[str, Any]
     images: list[dict[str, str]]
     seconds: float
+    params: dict[str, str]
+    """Its params.yaml by dotted key: all that bears on its row but the seed."""
 
 
 def main() -> None:
@@ -43,8 +47,12 @@ def main() -> None:
     parser.add_argument("--dataset", help="only experiments on this dataset")
     parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals")
+    parser.add_argument(
+        "--all-commits", action="store_true", help="also the experiments on other commits than this"
+    )
     arguments = parser.parse_args()
-    found = [e for e in experiments() if arguments.dataset in (None, e.localization["dataset"])]
+    every = experiments(all_commits=arguments.all_commits)
+    found = [e for e in every if arguments.dataset in (None, e.localization["dataset"])]
     if not found:
         raise UserError(
             "no experiment with results here; make some: dvc exp run --queue -S "
@@ -56,11 +64,11 @@ def main() -> None:
     print("\n".join(markdown(rows)))
 
 
-def experiments() -> Iterator[Experiment]:
+def experiments(*, all_commits: bool = False) -> Iterator[Experiment]:
     """Every DVC experiment that has results, and the workspace's last commit is not one."""
     import dvc.api
 
-    for row in dvc.api.exp_show():
+    for row in dvc.api.exp_show(all_commits=all_commits):
         name = row.get("Experiment")
         if not name:
             continue
@@ -69,6 +77,7 @@ def experiments() -> Iterator[Experiment]:
                 dvc.api.read(f"metrics/{file}", rev=name)
                 for file in ("localization.json", "per_image.csv", "train.json")
             ]
+            written = yaml.safe_load(dvc.api.read("params.yaml", rev=name))
         except Exception as error:  # an experiment without results, or not in this cache
             print(f"{name}: left out, its results are not here ({type(error).__name__})")
             continue
@@ -77,7 +86,27 @@ def experiments() -> Iterator[Experiment]:
             json.loads(texts[0]),
             list(csv.DictReader(io.StringIO(texts[1]))),
             json.loads(texts[2])["seconds"],
+            settings_of(written),
         )
+
+
+def settings_of(written: dict[str, Any]) -> dict[str, str]:
+    """A params.yaml by dotted key, without the seed, the ablation and the sections that were not chosen."""
+    chosen = {
+        kind: written[name] for kind, name in (("datasets", "dataset"), ("methods", "method"))
+    }
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if prefix not in chosen or key == chosen[prefix]:
+                    walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = json.dumps(value)
+
+    walk("", {key: value for key, value in written.items() if key not in ("seed", "ablate")})
+    return flat
 
 
 def table(found: list[Experiment], bootstrap: int) -> list[dict[str, Any]]:
@@ -86,12 +115,30 @@ def table(found: list[Experiment], bootstrap: int) -> list[dict[str, Any]]:
     The interval is over images: each image counts with its mean over the seeds. The same experiment
     run twice counts once.
     """
-    groups: dict[tuple[str, ...], dict[int, Experiment]] = defaultdict(dict)
+    kinds: dict[tuple[str, ...], list[Experiment]] = defaultdict(list)
     for experiment in found:
         what = experiment.localization
-        key = (what["dataset"], what["backbone"], what["method"], what["selection"])
-        groups[key][what["seed"]] = experiment
-    return [row(key, list(group.values()), bootstrap) for key, group in sorted(groups.items())]
+        key = tuple(what[name] for name in ("dataset", "backbone", "method", "selection"))
+        kinds[key].append(experiment)
+    rows = []
+    for key, alike in sorted(kinds.items()):
+        groups: dict[str, dict[int, Experiment]] = defaultdict(dict)
+        for experiment in alike:
+            said = differing(experiment, alike)
+            groups[said][experiment.localization["seed"]] = experiment
+        for said, group in sorted(groups.items()):
+            rows.append(row((*key, said), list(group.values()), bootstrap))
+    return rows
+
+
+def differing(experiment: Experiment, alike: list[Experiment]) -> str:
+    """The params of an experiment that are not the same in all of `alike`."""
+    keys = sorted({key for other in alike for key in other.params})
+    return ", ".join(
+        f"{key}={experiment.params.get(key, '–')}"
+        for key in keys
+        if len({other.params.get(key) for other in alike}) > 1
+    )
 
 
 def row(key: tuple[str, ...], group: list[Experiment], bootstrap: int) -> dict[str, Any]:
@@ -135,12 +182,21 @@ def errors(experiment: Experiment) -> dict[str, np.ndarray]:
 
 def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The table's lines, errors with their intervals."""
-    titles = ["dataset", "backbone", "method", "boxes", "seeds", "top-1 cls err", "top-1 loc err"]
+    titles = [
+        "dataset",
+        "backbone",
+        "method",
+        "boxes",
+        "settings",
+        "seeds",
+        "top-1 cls err",
+        "top-1 loc err",
+    ]
     titles += ["GT-known loc err", "MaxBoxAcc", "MaxBoxAccV2", "training, min"]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for values in rows:
-        cells = [str(values[name]) for name in COLUMNS[:5]]
+        cells = [str(values[name]) for name in COLUMNS[:6]]
         cells += [
             f"{values[name]:.1f} [{values[f'{name}_low']:.1f}, {values[f'{name}_high']:.1f}]"
             if name in values

@@ -79,12 +79,7 @@ def parse() -> argparse.Namespace:
 
 def row(figures: dict[str, Any]) -> dict[str, float]:
     """The figures that depend on the heatmap, as far as there are true boxes."""
-    values = {name: figures.get(name) for name in FIGURES}
-    return {
-        name: value["value"] if isinstance(value, dict) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    return {name: round(figures[name], 2) for name in FIGURES if figures.get(name) is not None}
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
