@@ -34,7 +34,13 @@ TITLES = {
     9: "GT-known localization",
     10: "RCAM among other methods, CUB-200-2011",
 }
-NAMES = {"acol": "ACoL", "cutmix": "CutMix", "danet": "DANet"}  # the others: in capitals
+NAMES = {
+    "acol": "ACoL",
+    "cutmix": "CutMix",
+    "danet": "DANet",
+    "has": "HaS",
+    "nl_ccam": "NL-CCAM",
+}  # the others: in capitals
 TEST_IMAGES = {"cub": 5794, "ilsvrc": 50_000}  # of the whole sets, which the thesis scores on
 
 # (table, published variant) → the key of ablate.variants that makes the same change; rows without
@@ -106,6 +112,12 @@ def tables(dataset: str) -> dict[int, list[Row]]:
 def name(method: str) -> str:
     """The method's name as papers print it."""
     return NAMES.get(method, method.upper())
+
+
+def name_of(run: Run) -> str:
+    """The name of a run's method, and whether its file is a reconstruction."""
+    note = " (reconstruction)" if run.values.get("reconstruction") else ""
+    return name(run.values["method"]) + note
 
 
 def beside(results: Results, rows: Sequence[Row]) -> list[tuple[Row, Run | None]]:

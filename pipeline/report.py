@@ -25,7 +25,7 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The whole report. pictures: (title, link relative to the report), in the order shown."""
     values = results.main.values
     sections = [
-        f"# {published.name(values['method'])} on {values['dataset']}, {values['backbone']}",
+        f"# {published.name_of(results.main)} on {values['dataset']}, {values['backbone']}",
         "Written by the stage `report`; every number comes from a file beside this one or from "
         "`pipeline/published.csv`. All rows as data: [report.csv](report.csv).",
         _setting(results.main),
@@ -47,7 +47,7 @@ def _setting(run: Run) -> str:
     facts = {
         "Data": f"{values['dataset']}, {values['n']:,} test images, "
         f"{values.get('n_boxes', 0):,} with boxes",
-        "Method": published.name(values["method"]),
+        "Method": published.name_of(run),
         "Backbone": f"{values['backbone']}, starting from weights: {values['weights']}",
         "Seed": str(values["seed"]),
         "Boxes": f"protocol {values.get('protocol', 'unknown')}; {_selection(run)}",
@@ -141,7 +141,7 @@ def _published_table(results: Results, rows: list[tuple[published.Row, Run | Non
     for row, run in rows:
         mark = " ✓" if run and same_setting(row, run) else ""
         parts = [
-            published.name(row.method),
+            published.name_of(run) if run else published.name(row.method),
             row.variant,
             row.backbone if len(backbones) > 1 else "",
         ]

@@ -77,7 +77,7 @@ def _study(results: Results, runs: list[Run]) -> str:
 
 def _label(run: Run, study: str) -> str:
     if run.key == f"methods-{run.values['method']}" or not run.key:
-        return published.name(run.values["method"])
+        return published.name_of(run)
     return run.variant if run.study == study else run.key
 
 

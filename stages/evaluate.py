@@ -74,6 +74,8 @@ def evaluate(
         baselines={"centre_box": evaluation.centre_baseline(PREPARED, "test", settings)},
         model_sha256=sha256,
     )
+    if model.reconstruction:
+        figures["reconstruction"] = True
     images = packed.Split.open(PREPARED, "test")
     rows = results.per_image(test, images, meta.class_names, settings)
     write_csv(folder / "per_image.csv", rows, PER_IMAGE)

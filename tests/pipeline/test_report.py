@@ -68,6 +68,18 @@ def test_a_difference_is_paired_by_image(metrics: Path) -> None:
     assert delta.high == pytest.approx(-50 + 1.96 * 57.735 / 2, abs=1e-3)
 
 
+def test_a_reconstruction_is_called_one(metrics: Path) -> None:
+    folder = metrics / "ablation" / "methods-mci"
+    measure(folder, "mci")
+    assert "MCI (reconstruction)" not in report.markdown(runs.read(metrics))
+    values = json.loads((folder / "localization.json").read_text())
+    (folder / "localization.json").write_text(json.dumps({**values, "reconstruction": True}))
+    text = report.markdown(runs.read(metrics))
+    assert (
+        text.count("| MCI (reconstruction)") >= 2
+    )  # in the study and beside the published figures
+
+
 def test_without_the_same_images_a_difference_has_no_interval(metrics: Path) -> None:
     measure(metrics / "ablation" / "methods-ass", "ass", iou=GOOD[:3], missed=())
     results = runs.read(metrics)
