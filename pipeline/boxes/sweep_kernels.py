@@ -21,7 +21,8 @@ def grow_components(  # type: ignore[no-untyped-def]
 
     The largest has most pixels or, with `contours`, the largest contour area. Where there is room,
     `spans` is filled (step s is threshold T − 1 − s), and `cells` [T, h, w] with the cells under the
-    largest component's outline or the sides of its box. Returns the number of spans.
+    largest component's outline or the sides of its box. Returns the number of spans and, with `contours`,
+    whether any component has holes.
     """
     steps, stride = boxes.shape[0], width + 2
     height = label.size // stride - 2
@@ -30,6 +31,7 @@ def grow_components(  # type: ignore[no-untyped-def]
     label[:] = -1
     born, count, best = 0, 0, -1
     best_start, best_most = -1, -1
+    holes = False
     for step in range(steps):
         k = steps - 1 - step
         n = 0
@@ -56,6 +58,8 @@ def grow_components(  # type: ignore[no-untyped-def]
         if not contours:
             best = most_pixels(forest, changed, n, best)
         elif n:
+            for i in range(n):
+                holes |= forest[changed[i]].euler != 4
             # What did not change can overtake the largest only if that kept its area but lost rank.
             if (
                 best >= 0
@@ -82,7 +86,7 @@ def grow_components(  # type: ignore[no-untyped-def]
         else:
             box[0], box[1], box[2], box[3] = 0, 0, width, height
     close_all(spans, count, steps)
-    return count
+    return count, holes
 
 
 @jit
@@ -248,7 +252,7 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     pad = 1 if contours else 0
     for i in range(images):
         sort_runs(levels[i], found, runs, bucket)
-        n = grow_components(
+        n, holes = grow_components(
             runs,
             bucket,
             contours,
@@ -265,7 +269,7 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
             raise_to(spans, n, True, real, pad, table)
-            if contours:
+            if holes:
                 n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
                 raise_to(spans, n, False, real, pad, table)
             settle(table)
@@ -283,7 +287,7 @@ def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
     found, runs, bucket, label, forest, changed = room(height, width, thresholds)
     spans = np.empty(height * width, SPAN)
     sort_runs(levels[0], found, runs, bucket)
-    n = grow_components(
+    n, holes = grow_components(
         runs, bucket, contours, False, label, width, forest, changed, spans, boxes[0], cells[0]
     )
     components = spans[:n].copy()
@@ -291,6 +295,6 @@ def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
         span = components[i]
         span.first, span.last = thresholds - 1 - span.last, thresholds - 1 - span.first
     n = 0
-    if contours:
+    if holes:
         n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
     return components, spans[:n].copy()
