@@ -1,0 +1,81 @@
+"""Write the README's tables from the files of benchmarks/: what stands between two markers that name a file.
+
+python -m benchmarks.tables            rewrites README.md
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- (benchmarks/\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text("utf-8")), "utf-8")
+
+
+def filled(text: str) -> str:
+    """The README's text with every block written anew from the file it names."""
+
+    def block(match: re.Match[str]) -> str:
+        path = ROOT / match[2]
+        return match[1] + "\n".join(TABLES[path.name](path)) + "\n" + match[3]
+
+    return BLOCK.sub(block, text)
+
+
+def experiments(path: Path) -> list[str]:
+    """Rows of `stages.experiments --out`: errors with intervals, best accuracies, minutes."""
+    lines = []
+    for row in _rows(path):
+        name = f"`{row['method']}`" + (f" {row['settings']}" if row["settings"] else "")
+        errors = [
+            f"{float(row[n]):.1f} [{float(row[n + '_low']):.1f}, {float(row[n + '_high']):.1f}]"
+            for n in ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")
+        ]
+        accuracies = [f"{float(row[n]):.1f}" for n in ("max_box_acc", "max_box_acc_v2")]
+        lines.append([name, row["seeds"], *errors, *accuracies, row["minutes"]])
+    titles = ["method", "seeds", "top-1 cls err", "top-1 loc err", "GT-known err", "MaxBoxAcc"]
+    return _table([*titles, "V2", "min"], lines)
+
+
+def heatmaps(path: Path) -> list[str]:
+    """Rows of `stages.heatmaps`."""
+    titles = ["`heatmap`", "top-1 loc err", "GT-known err", "MaxBoxAcc", "V2", "seconds"]
+    return _table(titles, [list(row.values()) for row in _rows(path)])
+
+
+def steps(path: Path) -> list[str]:
+    """Rows of `benchmarks.methods`."""
+    found = json.loads(path.read_text("utf-8"))["steps"]
+    rows = [
+        [f"`{row['method']}`", f"{row['ms']:.0f}", f"{row['ratio']:.2f}"]
+        for row in sorted(found, key=lambda row: row["ratio"])
+    ]
+    return _table(["method", "ms per step", "× CAM"], rows)
+
+
+TABLES: dict[str, Callable[[Path], list[str]]] = {
+    "birds.csv": experiments,
+    "synthetic.csv": experiments,
+    "heatmaps.csv": heatmaps,
+    "methods.json": steps,
+}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+if __name__ == "__main__":
+    main()
