@@ -3,7 +3,7 @@
     dvc exp run --queue -S 'method=cam,ass,ahd,rcam' -S 'seed=0,1,2' && dvc queue start
     python -m stages.experiments
 
-Reads the DVC experiments on this commit (--all-commits: on any), wherever their results are cached.
+Reads the DVC experiments on this commit (--all-commits: and on those before it), wherever their results are cached.
 Experiments of one method that differ in more than their seed have a row each, which says in what.
 """
 
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals")
     parser.add_argument(
-        "--all-commits", action="store_true", help="also the experiments on other commits than this"
+        "--all-commits",
+        action="store_true",
+        help="also the experiments on the commits before this one",
     )
     arguments = parser.parse_args()
     every = experiments(all_commits=arguments.all_commits)
@@ -68,7 +70,7 @@ def experiments(*, all_commits: bool = False) -> Iterator[Experiment]:
     """Every DVC experiment that has results, and the workspace's last commit is not one."""
     import dvc.api
 
-    for row in dvc.api.exp_show(all_commits=all_commits):
+    for row in dvc.api.exp_show(num=-1 if all_commits else 1):
         name = row.get("Experiment")
         if not name:
             continue

@@ -6,7 +6,7 @@ Departs from the paper: Eq. 18 lacks an exponential below the line, and Eq. 19 d
 w·h once more, which only scales the logits; a param brings the division back.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -54,12 +54,3 @@ class Method(cam.Method):
         return cam.weighted_maps(
             outputs.features, recombine(weights) if self.params.recombine else weights
         )
-
-    def parameter_groups(
-        self, learning_rate: float, head_multiplier: float
-    ) -> list[dict[str, Any]]:
-        groups = super().parameter_groups(learning_rate, head_multiplier)
-        for group in groups:
-            group["lr"] *= self.params.learning_rate_scale
-            group["multiplier"] *= self.params.learning_rate_scale
-        return groups

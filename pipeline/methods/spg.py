@@ -33,6 +33,8 @@ class Params(Section):
     """An image with fewer object pixels takes 0.7 of its maximum instead. Published: 30 at 224 px."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a branch. Published: 512 (later ports to VGG16)."""
+    learning_rate_scale: Annotated[float, Field(gt=0)]
+    """Of train.learning_rate. Published: 1, that is 0.001, on InceptionV3; on a frozen MobileNetV2 that diverges."""
 
     @model_validator(mode="after")
     def _low_below_high(self) -> "Params":

@@ -32,6 +32,11 @@ class Preset:
 WIDE = ("acol", "spg", "danet", "mci", "bas")
 
 
+def learning_rate_scales(scale: float) -> dict[str, float]:
+    """For the methods that are tuned at another rate than the others."""
+    return {f"methods.{name}.learning_rate_scale": scale for name in ("rcam", "acol", "spg", "mci")}
+
+
 def widths(channels: int, **others: int) -> dict[str, Any]:
     """The same width for every method that has a head of its own, but for the `others`."""
     return {f"methods.{name}.width": others.get(name, channels) for name in WIDE}
@@ -102,7 +107,7 @@ QUICK: dict[str, Any] = {
     "evaluate.keep_mib": 1024,
     "methods.ahd.hide_threshold": 0.8,
     "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
-    "methods.rcam.learning_rate_scale": 1.0,
+    **learning_rate_scales(1.0),
     "methods.has.cell_sizes": [0, 7, 14, 19, 24],  # those of 224 px at 96
     "methods.mci.cell_sizes": [14, 19, 24],
     "methods.spg.min_pixels": 6,
@@ -125,7 +130,9 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
     "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
-    "methods.rcam.learning_rate_scale": 0.1,  # thesis §5.5.1
+    **learning_rate_scales(
+        0.1
+    ),  # rcam: thesis §5.5.1; acol: its code; spg, mci: the others' rate diverges
     "methods.has.cell_sizes": [0, 16, 32, 44, 56],
     "methods.mci.cell_sizes": [32, 44, 56],
     "methods.spg.min_pixels": 30,
