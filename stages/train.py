@@ -1,5 +1,7 @@
 """Train `method` on `backbone`: models/, metrics/train.json, metrics/epochs.csv. Goes on where it was cut short."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from pipeline.outputs import write_csv, write_json
 from pipeline.params import Params
 from stages import entry
 from stages.layout import METRICS, MODELS, PREPARED, run_name
+
+STEP_SECONDS = 0.1 if sys.stderr.isatty() else 10.0
+"""Time between two shows of the step; a log file gets fewer lines than a terminal."""
 
 
 def main() -> None:
@@ -56,6 +61,7 @@ def trained(
             run.metrics(record, step=int(record["epoch"]))
         return model.to(pick_device(settings.train.device)).eval(), history
 
+    shown = [time.monotonic()]
     with tqdm(total=settings.train.epochs, desc=run_name(settings), unit="epoch") as bar:
 
         def on_resume(epoch: int) -> None:
@@ -63,7 +69,10 @@ def trained(
             bar.update(epoch)
 
         def on_step(epoch: int, step: int, steps: int) -> None:
-            bar.set_postfix_str(f"epoch {epoch} step {step}/{steps}")
+            bar.set_postfix_str(f"epoch {epoch} step {step}/{steps}", refresh=False)
+            if time.monotonic() - shown[0] >= STEP_SECONDS:
+                shown[0] = time.monotonic()
+                bar.refresh()
 
         def on_epoch(record: training.Epoch) -> None:
             run.metrics(record, step=int(record["epoch"]))
