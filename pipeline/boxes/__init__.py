@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 Protocol = Literal["classic", "wsoleval"]
 PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
+HUMPS: float = 1 / 8  # per pixel: maps whose rows have more are too rough for `sweep_humps`
 
 
 class Curve(NamedTuple):
@@ -130,7 +131,9 @@ def components(
 
     from pipeline.boxes.sweep_kernels import every_span
 
-    found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
+    found = every_span(
+        levels, protocol == "wsoleval", HUMPS, boxes, np.empty((1, 0, 0, 0), np.bool_)
+    )
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
     if falls[0]:
         spans[:, 4:] = taus.shape[1] - 1 - spans[:, :3:-1]
@@ -165,6 +168,7 @@ def _sweep(
             levels[part],
             protocol == "wsoleval",
             outline,
+            HUMPS,
             flat,
             offsets[part.start : part.stop + 1],
             boxes[part],

@@ -39,15 +39,15 @@ def block_changes(label, stride, y, x0, x1):  # type: ignore[no-untyped-def]
 
 
 @jit
-def traced_area(label, stride, first):  # type: ignore[no-untyped-def]
-    """Twice the polygon area of the outer border from its first pixel in raster order, label[first].
+def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
+    """Twice the polygon area of the outer border from its first pixel in raster order, framed[first].
 
-    Border following after Suzuki & Abe (1985).
+    What is on is ≥ `on`. Border following after Suzuki & Abe (1985).
     """
     # Clockwise from the left neighbour.
     steps = (-1, -stride - 1, -stride, -stride + 1, 1, stride + 1, stride, stride - 1)
     turn = 0
-    while turn < 8 and label[first + steps[turn]] < 0:
+    while turn < 8 and framed[first + steps[turn]] < on:
         turn += 1
     if turn == 8:
         return 0
@@ -55,7 +55,7 @@ def traced_area(label, stride, first):  # type: ignore[no-untyped-def]
     here, twice = first, 0
     while True:
         turn = (turn + 7) % 8  # counter-clockwise, from the pixel after the one come from
-        while label[here + steps[turn]] < 0:
+        while framed[here + steps[turn]] < on:
             turn = (turn + 7) % 8
         following = here + steps[turn]
         y, x = divmod(here, stride)
@@ -81,18 +81,21 @@ def most_area(component):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def contour_area(label, stride, component):  # type: ignore[no-untyped-def]
-    """Twice the contour area."""
+def contour_area(framed, on, stride, component):  # type: ignore[no-untyped-def]
+    """Twice the contour area; what had to be traced is kept until the component grows."""
     if component.euler == 4:
         return component.area
-    y, x = divmod(component.start, stride - 2)
-    return traced_area(label, stride, (y + 1) * stride + x + 1)
+    if component.traced < 0:
+        y, x = divmod(component.start, stride - 2)
+        component.traced = traced_area(framed, on, stride, (y + 1) * stride + x + 1)
+    return component.traced
 
 
 @jit
-def largest_contour(label, stride, forest, among, n):  # type: ignore[no-untyped-def]
+def largest_contour(framed, on, stride, forest, among, n):  # type: ignore[no-untyped-def]
     """Component of largest contour area among[:n], of equals the one whose first pixel comes last.
 
+    `framed` is the map row by row in a frame one pixel wide; what is on there is ≥ `on`.
     Returns it and an upper bound of its area, doubled.
     """
     least = 0
@@ -109,7 +112,7 @@ def largest_contour(label, stride, forest, among, n):  # type: ignore[no-untyped
     for i in range(n):
         c = among[i]
         if most_area(forest[c]) >= least:
-            area = contour_area(label, stride, forest[c])
+            area = contour_area(framed, on, stride, forest[c])
             if area > largest or (area == largest and forest[c].start > forest[best].start):
                 best, largest = c, area
     return best, largest

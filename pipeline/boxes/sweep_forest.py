@@ -7,7 +7,7 @@ a row is `stride` = W + 2 long. Components are records: numba makes of them what
 
 import numpy as np
 
-from pipeline.boxes.sweep_levels import inlined
+from pipeline.boxes.sweep_levels import inlined, jit
 
 # Kept up to date for components that live; those that were joined to another know their parent.
 COMPONENT = np.dtype(
@@ -18,6 +18,7 @@ COMPONENT = np.dtype(
             "start",  # first pixel in raster order
             "area",  # twice the area and four times the Euler number of its blocks: sweep_contours
             "euler",
+            "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
             "span",  # the one that is open, −1: none
         )
@@ -139,3 +140,28 @@ def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignor
     span.first, span.last = step, -1
     forest[c].span = n
     return n + 1
+
+
+@inlined
+def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
+    """Component with most pixels, of equals the one whose first pixel comes first.
+
+    It is the `best` so far (−1: none) or one of those that grew.
+    """
+    for i in range(n):
+        c = among[i]
+        if (
+            best < 0
+            or forest[c].pixels > forest[best].pixels
+            or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
+        ):
+            best = c
+    return best
+
+
+@jit
+def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
+    """What still stands stands to the end."""
+    for i in range(count):
+        if spans[i].last < 0:
+            spans[i].last = steps - 1

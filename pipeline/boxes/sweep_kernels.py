@@ -9,7 +9,28 @@ Grown from the lowest level upwards with 4-connectivity, the same forest holds t
 import numpy as np
 
 from pipeline.boxes.sweep_contours import block_changes, largest_contour, least_area
-from pipeline.boxes.sweep_forest import COMPONENT, SPAN, close_span, find, renew_span, switch_on
+from pipeline.boxes.sweep_forest import (
+    COMPONENT,
+    SPAN,
+    close_all,
+    close_span,
+    find,
+    most_pixels,
+    renew_span,
+    switch_on,
+)
+from pipeline.boxes.sweep_humps import (
+    BASIN,
+    EDGE,
+    ENTRY,
+    HUMP,
+    count_blocks,
+    count_runs,
+    find_humps,
+    grow_basins,
+    join_humps,
+    touch_rows,
+)
 from pipeline.boxes.sweep_levels import inlined, jit, sort_runs, unpack
 
 
@@ -46,7 +67,7 @@ def grow_components(  # type: ignore[no-untyped-def]
             component.area += area
             component.euler += euler
             if component.changed != step:
-                component.changed = step
+                component.changed, component.traced = step, -1
                 changed[n] = c
                 n += 1
         n = keep_living(forest, changed, n)
@@ -72,7 +93,7 @@ def grow_components(  # type: ignore[no-untyped-def]
             elif best >= 0 and forest[best].changed != step:
                 changed[n] = best
                 n += 1
-            best, best_most = largest_contour(label, stride, forest, changed, n)
+            best, best_most = largest_contour(label, 0, stride, forest, changed, n)
             best_start = forest[best].start
         box = boxes[k]
         if best >= 0:
@@ -129,31 +150,6 @@ def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
             components[living] = components[i]
             living += 1
     return living
-
-
-@jit
-def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
-    """What still stands stands to the end."""
-    for i in range(count):
-        if spans[i].last < 0:
-            spans[i].last = steps - 1
-
-
-@inlined
-def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
-    """Component with most pixels, of equals the one whose first pixel comes first.
-
-    It is the `best` so far (−1: none) or one of those that grew.
-    """
-    for i in range(n):
-        c = among[i]
-        if (
-            best < 0
-            or forest[c].pixels > forest[best].pixels
-            or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
-        ):
-            best = c
-    return best
 
 
 @jit
@@ -222,8 +218,8 @@ def settle(table):  # type: ignore[no-untyped-def]
 
 
 @jit
-def room(height, width, thresholds):  # type: ignore[no-untyped-def]
-    """What a sweep works in: runs, and a forest with its labels; every map of a batch uses it again."""
+def forest_room(height, width, thresholds):  # type: ignore[no-untyped-def]
+    """What a forest grows in: runs, and components with their labels; every map of a batch uses it again."""
     pixels = height * width
     return (
         np.empty((pixels, 2), np.int64),
@@ -236,13 +232,65 @@ def room(height, width, thresholds):  # type: ignore[no-untyped-def]
 
 
 @jit
-def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
+def hump_room(height, width, share):  # type: ignore[no-untyped-def]
+    """What basins grow in: room for as many humps as a share of the pixels, and two rows."""
+    pixels = height * width
+    most = int(share * pixels) + 2 * width if share > 0 else 0
+    return (
+        np.empty((pixels, 2), np.int32),
+        np.empty(most, HUMP),
+        np.empty(5 * most, EDGE),
+        np.empty((3, 5 * most), np.int32),
+        np.empty(most, BASIN),
+        np.empty(pixels, ENTRY),
+        np.empty((2, (height + 2) * (width + 2)), np.int32),
+    )
+
+
+@jit
+def grow(level, contours, outline, hump_room, forest_room, spans, boxes, cells):  # type: ignore[no-untyped-def]
+    """As grow_components; over the humps of a smooth map where no cells are asked for."""
+    thresholds = boxes.shape[0]
+    height, width = level.shape
+    if cells.size == 0:
+        runs, humps, edges, ranks, basins, entries, framed = hump_room
+        m, e = find_humps(level, runs, humps, edges)
+        if m >= 0:
+            e = touch_rows(level, humps, m, edges, e)
+            count, merged, total = join_humps(humps, m, edges, e, thresholds, ranks, basins)
+            if total <= entries.size:
+                count_runs(runs, humps, m, basins, entries, total, width)
+                if contours:
+                    count_blocks(level, humps, m, basins, entries, framed[0], framed[1])
+                return grow_basins(
+                    *(framed[0], contours, basins, count, ranks[2], merged, entries, ranks[0]),
+                    *(width, height, spans, boxes),
+                )
+    found, runs_, bucket, label, forest, changed = forest_room
+    sort_runs(level, found, runs_, bucket)
+    return grow_components(
+        runs_, bucket, contours, outline, label, width, forest, changed, spans, boxes, cells
+    )
+
+
+@jit
+def grow_hole_spans(level, forest_room, thresholds, spans):  # type: ignore[no-untyped-def]
+    """As grow_holes, from a level map [H, W]."""
+    found, runs, bucket, label, forest, changed = forest_room
+    sort_runs(level, found, runs, bucket)
+    return grow_holes(runs, bucket, thresholds, label, level.shape[1], forest, changed, spans)
+
+
+@jit
+def curves(  # type: ignore[no-untyped-def]
+    levels, contours, outline, share, truth, offsets, boxes, largest, every, cells
+):
     """Largest boxes [B, T, 4] of level maps [B, H, W]; with T of `every` not 0, IoU [B, T] as well;
     with T of `cells` [B, T, h, w] not 0, the cells.
     """
     images, height, width = levels.shape
     thresholds = boxes.shape[1]
-    found, runs, bucket, label, forest, changed = room(height, width, thresholds)
+    humps, forest = hump_room(height, width, share), forest_room(height, width, thresholds)
     scored = every.shape[1] > 0
     spans = np.empty(height * width if scored else 0, SPAN)
     rungs = 1
@@ -251,26 +299,13 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     table = np.empty((rungs, thresholds))
     pad = 1 if contours else 0
     for i in range(images):
-        sort_runs(levels[i], found, runs, bucket)
-        n, holes = grow_components(
-            runs,
-            bucket,
-            contours,
-            outline,
-            label,
-            width,
-            forest,
-            changed,
-            spans,
-            boxes[i],
-            cells[i],
-        )
+        n, holes = grow(levels[i], contours, outline, humps, forest, spans, boxes[i], cells[i])
         if scored:
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
             raise_to(spans, n, True, real, pad, table)
             if holes:
-                n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
+                n = grow_hole_spans(levels[i], forest, thresholds, spans)
                 raise_to(spans, n, False, real, pad, table)
             settle(table)
             for k in range(thresholds):
@@ -280,21 +315,16 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
 
 
 @jit
-def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
+def every_span(levels, contours, share, boxes, cells):  # type: ignore[no-untyped-def]
     """Spans of one level map [1, H, W] by threshold: boxes of components, with `contours` of holes too."""
     height, width = levels.shape[1:]
     thresholds = boxes.shape[1]
-    found, runs, bucket, label, forest, changed = room(height, width, thresholds)
+    humps, forest = hump_room(height, width, share), forest_room(height, width, thresholds)
     spans = np.empty(height * width, SPAN)
-    sort_runs(levels[0], found, runs, bucket)
-    n, holes = grow_components(
-        runs, bucket, contours, False, label, width, forest, changed, spans, boxes[0], cells[0]
-    )
+    n, holes = grow(levels[0], contours, False, humps, forest, spans, boxes[0], cells[0])
     components = spans[:n].copy()
     for i in range(n):
         span = components[i]
         span.first, span.last = thresholds - 1 - span.last, thresholds - 1 - span.first
-    n = 0
-    if holes:
-        n = grow_holes(runs, bucket, thresholds, label, width, forest, changed, spans)
+    n = grow_hole_spans(levels[0], forest, thresholds, spans) if holes else 0
     return components, spans[:n].copy()
