@@ -18,7 +18,7 @@ from pipeline.params import Params
 
 GAIN = 1.2
 """How many times faster bf16 must be: below, it is not worth the digits, and noise could choose."""
-IMAGES, ROUNDS = 8, 3
+ROUNDS = 3
 
 
 def resolved(params: Params) -> Params:
@@ -45,20 +45,29 @@ def _faster(params: Params) -> str:
 
 
 def measure(backbone: str, crop: int, device: torch.device) -> dict[str, float]:
-    """Seconds of a step of the backbone, forward and backward, in each precision; the least of a few."""
-    with torch.random.fork_rng(devices=[]):
-        model = backbones.build(backbone).train()
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = torch.rand(IMAGES, 3, crop, crop).to(device, memory_format=torch.channels_last)
+    """Seconds of a step of the backbone, forward and backward, in each precision; the least of a few.
+
+    On a CPU those of one thread, so that other work on the machine has no say.
+    """
+    on_cpu = device.type == "cpu"
+    clock, threads = (time.thread_time if on_cpu else time.perf_counter), torch.get_num_threads()
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    for _ in range(1 + ROUNDS):
-        for precision, taken in seconds.items():
-            start = time.perf_counter()
-            with autocast(precision, device):
-                loss = model(images).float().mean()
-            loss.backward()
-            loss.item()  # waits for the device
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            taken.append(time.perf_counter() - start)
+    torch.set_num_threads(1 if on_cpu else threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = backbones.build(backbone).train()
+            images = torch.rand(2 if on_cpu else 32, 3, crop, crop)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.to(device, memory_format=torch.channels_last)
+        for _ in range(1 + ROUNDS):
+            for precision, taken in seconds.items():
+                start = clock()
+                with autocast(precision, device):
+                    loss = model(images).float().mean()
+                loss.backward()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                taken.append(clock() - start)
+    finally:
+        torch.set_num_threads(threads)
     return {precision: min(taken[1:]) for precision, taken in seconds.items()}

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipeline.methods.cam import Images, Method
 from pipeline.params import Params, Train
 
 Epoch = dict[str, float]
+COMPILER = ("torch._dynamo", "torch._inductor")
 MEASURED = (
     *("images_per_second", "images_per_second_per_device", "data_wait", "seconds"),
     *("device_hours", "peak_memory_mib", "energy_wh"),
@@ -86,7 +88,8 @@ def train(
         step = torch.compile(step)  # type: ignore[assignment]
     step = distributed.parallel(step)
     for epoch in range(len(history) + 1, params.train.epochs + 1):
-        record = _epoch(model, step, optimizer, train_loader, params, epoch, device, progress)
+        with _refusals_told(params.train, epoch):
+            record = _epoch(model, step, optimizer, train_loader, params, epoch, device, progress)
         record |= _validate(model, val_loader, params, device)
         history.append(record)
         if distributed.share().leads:
@@ -104,6 +107,26 @@ def train(
         progress.on_epoch(record)
     model.eval().end_training(images)
     return model, history
+
+
+@contextmanager
+def _refusals_told(settings: Train, epoch: int) -> Iterator[None]:
+    """Turn a full device and a compiler that will not into a UserError that says what to change."""
+    good = f"the last good state is that of epoch {epoch - 1}"
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the device's memory is full at epoch {epoch}, with batches of {settings.batch_size} in "
+            f"{settings.precision}; {good}; lower train.batch_size or set train.precision to bf16 in params.yaml"
+        ) from error
+    except Exception as error:
+        if not settings.compile or not type(error).__module__.startswith(COMPILER):
+            raise
+        line = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"torch.compile fails here ({line}); {good}; set train.compile to false in params.yaml"
+        ) from error
 
 
 def _check_batches(images: int, settings: Train, progress: Progress) -> None:

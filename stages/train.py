@@ -3,7 +3,6 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -44,6 +43,7 @@ def main() -> None:
         if distributed.share().leads:
             model_folder.save(MODELS, model, settings, meta.class_names)
             write_history(METRICS, history)
+            run.metrics({f"total/{name}": value for name, value in totals(history).items()})
             run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
             run.artifact(METRICS / "epochs.csv", "training")
 
@@ -110,14 +110,19 @@ def trained(
     return model, history
 
 
+def totals(history: list[training.Epoch]) -> dict[str, float]:
+    """What the whole training took, as far as it was measured: seconds, device hours, energy."""
+    return {
+        name: sum(record[name] for record in history)
+        for name in ("seconds", "device_hours", "energy_wh")
+        if name in history[-1]
+    }
+
+
 def write_history(folder: Path, history: list[training.Epoch]) -> None:
-    """epochs.csv: one row per epoch; train.json: the last one, and the time in all."""
+    """epochs.csv: one row per epoch; train.json: the last one, and what all took together."""
     write_csv(folder / "epochs.csv", history, list(history[-1]))
-    last: dict[str, Any] = dict(history[-1])
-    for name in ("seconds", "device_hours", "energy_wh"):
-        if name in last:
-            last[name] = sum(record[name] for record in history)
-    write_json(folder / "train.json", last)
+    write_json(folder / "train.json", {**history[-1], **totals(history)})
 
 
 if __name__ == "__main__":

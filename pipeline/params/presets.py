@@ -129,7 +129,6 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "prepare.val_fraction": 0.0,  # published runs train on every training image
     "input.resize": 256,
     "input.crop": 224,
-    "train.precision": "auto",  # a CPU with bf16 instructions is several times faster with them
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
     "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
@@ -147,6 +146,7 @@ THESIS = FINE_TUNING | {
     "train.batch_size": 32,  # thesis §3.3.1, §4.3.1, §5.5.1
     "train.schedule": "step",
     "train.warmup_epochs": 0,
+    "train.precision": "auto",
     "train.workers": 8,
     "ablate.always": False,  # each variant is a training of hours
 }

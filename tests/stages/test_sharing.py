@@ -1,8 +1,6 @@
 """Two processes share a training and its evaluation, by gloo on the CPU: the figures of one, told once."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline.training import MEASURED
 from tests import tiny
-from tests.imports import ROOT
+from tests.stages.trained import command, environment, place, until_an_epoch_is_done
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -27,34 +25,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", counts)
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-def environment() -> dict[str, str]:
-    outer = {k: v for k, v in os.environ.items() if not k.startswith("DVC_")}
-    return {**outer, "PYTHONPATH": str(ROOT), "WSOL_TRACKING": "off", "OMP_NUM_THREADS": "1"}
-
-
-def place(folder: Path, prepared: Path, **changes: object) -> Path:
-    """A folder to run stages in."""
-    folder.mkdir()
-    shutil.copytree(prepared, folder / "data" / "prepared")
-    tiny.write_params(folder, train__batch_size=7, **changes)
-    return folder
-
-
 def run(folder: Path, prepared: Path, launcher: tuple[str, ...], **changes: object) -> str:
     """Train and evaluate; what both say."""
-    place(folder, prepared, **changes)
+    place(folder, prepared, train__batch_size=7, **changes)
     said = ""
     for stage in ("stages.train", "stages.evaluate"):
         done = command(folder, *launcher, "-m", stage)
@@ -90,7 +63,9 @@ def test_two_processes_are_one(
 
 
 def test_a_mistake_is_told_once(tmp_path: Path, prepared: Path) -> None:
-    folder = place(tmp_path / "p", prepared, train__processes=2, train__learning_rate=1e30)
+    folder = place(
+        tmp_path / "p", prepared, train__batch_size=7, train__processes=2, train__learning_rate=1e30
+    )
     done = command(folder, sys.executable, "-m", "stages.train")
     assert done.returncode == 2
     assert done.stdout.count("error: the loss is not finite at epoch") == 1
@@ -101,16 +76,17 @@ def test_no_process_outlives_its_launcher_and_the_training_goes_on(
     tmp_path: Path, prepared: Path
 ) -> None:
     settings = {"train__processes": 2, "train__epochs": 40}
-    folder = place(tmp_path / "p", prepared, **settings)
+    folder = place(tmp_path / "p", prepared, train__batch_size=7, **settings)
     words = (sys.executable, "-m", "stages.train")
     with subprocess.Popen(
-        words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        words,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as launcher:
-        began = time.monotonic()
-        while not list(folder.glob(".checkpoints/*/state.pt")):
-            assert launcher.poll() is None
-            assert time.monotonic() < began + 120
-            time.sleep(0.1)
+        until_an_epoch_is_done(folder, launcher)
         members = children(launcher.pid)
         assert len(members) == 2
         launcher.send_signal(signal.SIGKILL)

@@ -1,0 +1,86 @@
+"""The stage `train` when it is stopped: what it says, and what the same command does next."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.stages.trained import command, environment, place, until_an_epoch_is_done
+
+TRAIN = (sys.executable, "-m", "stages.train")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", {"train": 9, "val": 3})
+
+
+def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Start a training, send it a signal after its first epoch; how it ended and what it said."""
+    with subprocess.Popen(
+        TRAIN,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        until_an_epoch_is_done(folder, process)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path, prepared: Path) -> None:
+    settings = {"train__epochs": 60, "train__workers": 1, "train__cache_mib": 0}
+    folder = place(tmp_path / "p", prepared, **settings)
+    code, said = stopped(folder, signal.SIGINT)
+    assert code == 130
+    assert "interrupted: what was finished is kept; the same command goes on" in said
+    assert "Traceback" not in said
+    assert not (folder / "models").exists()
+    again = command(folder, *TRAIN)
+    assert again.returncode == 0, again.stdout
+    assert "goes on after epoch" in again.stdout
+
+
+def test_other_settings_start_afresh_and_say_so(tmp_path: Path, prepared: Path) -> None:
+    folder = place(tmp_path / "p", prepared, train__epochs=60)
+    assert stopped(folder, signal.SIGKILL)[0] == -signal.SIGKILL
+    tiny.write_params(folder, train__epochs=2, train__learning_rate=0.01)
+    done = command(folder, *TRAIN)
+    assert done.returncode == 0, done.stdout
+    assert (
+        "it differs in train.epochs (60 → 2), train.learning_rate (0.02 → 0.01); this one starts afresh"
+        in done.stdout
+    )
+    assert "goes on after" not in done.stdout
+
+
+def test_fewer_images_than_a_batch_are_said(tmp_path: Path, prepared: Path) -> None:
+    folder = place(tmp_path / "p", prepared, train__batch_size=64, train__epochs=2)
+    done = command(folder, *TRAIN)
+    assert done.returncode == 0, done.stdout
+    assert "27 training images are fewer than train.batch_size, 64" in done.stdout
+
+
+def test_a_full_device_is_said(
+    tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU can be filled here: the step raises what PyTorch raises there."""
+    import torch
+
+    from pipeline import params, training
+    from pipeline.checkpoints import Checkpoint
+    from pipeline.errors import UserError
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Step, "forward", full)
+    settings = params.load(tiny.write_params(tmp_path))
+    with pytest.raises(UserError, match="memory is full at epoch 1, with batches of 8 in fp32"):
+        training.train(settings, prepared, Checkpoint(tmp_path / "state"), training.Progress())
