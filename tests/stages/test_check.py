@@ -44,3 +44,18 @@ def test_every_problem_is_told_and_nothing_written(
         "error: params.yaml: trian",
     ]
     assert not MARKER.exists()
+
+
+@pytest.mark.parametrize("workspace", [True, False])
+def test_what_an_experiment_left_in_params_is_told(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: bool
+) -> None:
+    """An experiment of `--temp` or the queue has a params.yaml of its own, which goes with it."""
+    Path("params.yaml").write_text(text.replace("\nseed: ", "\nseed: -1"))
+    monkeypatch.setenv("DVC_EXP_NAME", "wide-eyed")
+    monkeypatch.setenv("DVC_ROOT", str(Path.cwd() if workspace else Path.cwd().parent))
+    with pytest.raises(SystemExit):
+        entry.run(check.main)
+    lines = capsys.readouterr().err.splitlines()
+    assert any("git checkout params.yaml" in line for line in lines) == workspace
+    assert lines[-1].startswith("error: params.yaml: seed is -1")
