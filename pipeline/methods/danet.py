@@ -28,7 +28,7 @@ class Params(Section):
     (the authors' code)."""
     hierarchy: Annotated[str | None, Field(json_schema_extra={"file": True})]
     """CSV of class, family, order. null: the birds' taxonomy where all classes are CUB's, else clusters of
-    the classes' mean features."""
+    the classes' mean features. DVC does not watch the file: after an edit, `dvc repro -f train`."""
     families: Annotated[int, Field(ge=1)]
     """At most so many. CUB has 37 (the paper's count, too)."""
     orders: Annotated[int, Field(ge=1)]
