@@ -50,7 +50,9 @@ def test_every_param_it_names_exists() -> None:
     written = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     keys = params.leaves(written)
     given = re.findall(r"-S '?([\w.]+)=", TEXT)
-    told = re.findall(r"`((?:box|datasets|evaluate|heatmaps|prepare|train|methods)\.[\w.]+)[`:]", TEXT)
+    told = re.findall(
+        r"`((?:box|datasets|evaluate|heatmaps|prepare|train|methods)\.[\w.]+)[`:]", TEXT
+    )
     assert len(given) >= 8 and len(told) >= 5
     sections = {key.rpartition(".")[0] for key in keys}
     assert [key for key in (*given, *told) if key not in keys and key not in sections] == []
