@@ -17,7 +17,7 @@ from pipeline import blocks, hiding, hierarchy
 from pipeline.backbones import Backbone
 from pipeline.methods import cam
 from pipeline.methods.cam import Criterion, Images, Outputs
-from pipeline.params import Section
+from pipeline.params import FilePath, Section
 
 LEVELS = ("order", "family", "species")
 
@@ -26,7 +26,7 @@ class Params(Section):
     plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
     """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16
     (the authors' code)."""
-    hierarchy: Annotated[str | None, Field(json_schema_extra={"file": True})]
+    hierarchy: Annotated[FilePath | None, Field(json_schema_extra={"file": True})]
     """CSV of class, family, order. null: the birds' taxonomy where all classes are CUB's, else clusters of
     the classes' mean features. DVC does not watch the file: after an edit, `dvc repro -f train`."""
     families: Annotated[int, Field(ge=1)]
