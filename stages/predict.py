@@ -43,9 +43,15 @@ def main() -> None:
     arguments = parser.parse_args()
     found = find_images(arguments.images)
 
-    from pipeline.predictor import Predictor  # torch: after the arguments are known to be good
+    # torch: after the arguments are known to be good
+    from pipeline import heatmaps
+    from pipeline.predictor import Predictor
 
     predictor = Predictor.load(arguments.model, arguments.localization)
+    channels = predictor.method.backbone.out_channels
+    each = heatmaps.passes(predictor.heatmap, predictor.heatmaps, channels)
+    if each > 1:
+        tqdm.write(f"{len(found) * each} forward passes, {each} per image: {predictor.heatmap}")
     unreadable: list[str] = []
     rows: list[dict[str, Any]] = []
     annotated: list[dict[str, Any]] = []
