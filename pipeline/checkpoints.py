@@ -20,14 +20,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.disk import full_disk_told
+from pipeline.distributed import share
 from pipeline.outputs import read_json, whole_directory, whole_file, write_json
-from pipeline.params import Params
+from pipeline.params import Params, leaves
 
 PACKAGE = Path(__file__).parent
 # What the weights depend on, beside the method's own file; a test holds this against the imports.
 CODE = (
     "backbones.py",
     "blocks.py",
+    "devices.py",
+    "distributed.py",
     "hiding.py",
     "hierarchy.py",
     "loading.py",
@@ -72,6 +76,7 @@ def training_params(params: Params) -> dict[str, Any]:
     weights = params.weights
     if weights not in ("none", "imagenet"):
         weights = digest_file(Path(weights))
+    train = params.train.model_dump(mode="json", exclude={"workers", "cache_mib"})
     return {
         "dataset": params.dataset,
         "method": params.method,
@@ -80,7 +85,8 @@ def training_params(params: Params) -> dict[str, Any]:
         "weights": weights,
         "seed": params.seed,
         "input": params.input.model_dump(mode="json"),
-        "train": params.train.model_dump(mode="json", exclude={"workers", "cache_mib"}),
+        # Sums come out differently, in their last digits, by the number of processes that share them.
+        "train": {**train, "processes": share().processes},
     }
 
 
@@ -128,20 +134,52 @@ class Checkpoint:
         """The finished weights."""
         return self.folder / "finished" / "weights.safetensors"
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The state after the last finished epoch, or None."""
-        path = self.folder / "state.pt"
-        if not path.exists():
+    @property
+    def state(self) -> Path:
+        """The state after the last finished epoch."""
+        return self.folder / "state.pt"
+
+    def load(self) -> dict[str, Any] | None:
+        """The state after the last finished epoch, on the CPU, or None."""
+        if not self.state.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state by `state`, whole or not at all, also at a power cut."""
-        with whole_file(self.folder / "state.pt") as partial, partial.open("wb") as file:
+        """Replace the state by `state`, whole or not at all, also at a power cut.
+
+        Raises UserError when the disk is full; the state before it stays.
+        """
+        with (
+            full_disk_told(self.state),
+            whole_file(self.state) as partial,
+            partial.open("wb") as file,
+        ):
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+
+    def begin(self, params: Params) -> str | None:
+        """Note what the training is of; a line about one that was cut short and is like it, or None.
+
+        Such a one has the same dataset, method, backbone and seed, but other settings, code or data: its
+        state is no state of this training.
+        """
+        mine = training_params(params)
+        line = None
+        if not self.state.exists():
+            same = ("dataset", "method", "backbone", "seed")
+            for path in self.folder.parent.glob("*/settings.json"):
+                theirs = read_json(path)
+                left = Checkpoint(path.parent)
+                if left.state.exists() and all(theirs[key] == mine[key] for key in same):
+                    line = (
+                        "a training that was cut short is left as it is, since it differs in "
+                        f"{differences(theirs, mine)}; this one starts afresh"
+                    )
+        write_json(self.folder / "settings.json", mine)
+        return line
 
     def finished(self) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]] | None:
         """Weights and history of a training that has ended, or None."""
@@ -154,7 +192,7 @@ class Checkpoint:
         with whole_directory(self.weights.parent) as partial:
             save_weights(model, partial / self.weights.name)
             write_json(partial / "history.json", {"epochs": history})
-        (self.folder / "state.pt").unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
         _forget_old(self.folder.parent)
 
 
@@ -164,11 +202,22 @@ def save_weights(model: torch.nn.Module, path: Path) -> None:
     save_file(state, path)
 
 
+def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Where two trainings' params differ, as `key (before → now)`; code or data if nowhere."""
+    old, new = leaves(before), leaves(now)
+    found = [
+        f"{key} ({old.get(key)} → {new.get(key)})"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+    return ", ".join(found) or "its code, data or libraries"
+
+
 def _forget_old(store: Path, keep_bytes: int = 4 * 2**30) -> None:
-    """Drop the finished trainings not used for longest, beyond `keep_bytes` in all."""
+    """Drop the trainings not used for longest, beyond `keep_bytes` in all;"""
     total = 0
-    done = sorted(store.glob("*/finished"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in done:
-        total += sum(file.stat().st_size for file in folder.iterdir())
+    states = [*store.glob("*/finished/weights.safetensors"), *store.glob("*/state.pt")]
+    for path in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
+        total += path.stat().st_size
         if total > keep_bytes:
-            shutil.rmtree(folder.parent)
+            shutil.rmtree(store / path.relative_to(store).parts[0], ignore_errors=True)

@@ -1,5 +1,9 @@
-"""Where and in which precision to compute."""
+"""Where and in which precision to compute, and what that takes."""
 
+import contextlib
+import resource
+import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,9 +25,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where asked for, or with `auto` where the GPU computes in it; weights stay fp32."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bf16" or (precision == "auto" and fast):
+    """A block that computes in bf16 where asked to; weights stay fp32. See `pipeline.precision` for auto."""
+    if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
@@ -33,3 +36,42 @@ def make_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+class Meter:
+    """What a device has used since the meter was made: hours, peak memory, and energy where the driver tells."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._began = device, time.perf_counter()
+        self._energy = energy(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def read(self) -> dict[str, float]:
+        """`device_hours`, `peak_memory_mib` (of the process, or of PyTorch on the GPU), `energy_wh`."""
+        if self._device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+        else:
+            unit = 2**20 if sys.platform == "darwin" else 2**10
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        used = {
+            "device_hours": (time.perf_counter() - self._began) / 3600,
+            "peak_memory_mib": peak,
+        }
+        if self._energy is not None and (now := energy(self._device)) is not None:
+            used["energy_wh"] = (now - self._energy) / 3600
+        return used
+
+
+def energy(device: torch.device) -> float | None:
+    """Joules the GPU has used since its driver was loaded; None where nobody counts them."""
+    if device.type != "cuda":
+        return None
+    with contextlib.suppress(Exception):  # any driver trouble: a figure less, no training lost
+        import pynvml
+
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    return None

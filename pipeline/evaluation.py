@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import boxes, packed, scores, transforms
+from pipeline import boxes, distributed, packed, scores, transforms
 from pipeline import heatmaps as generators
 from pipeline.boxes import two_stage, wsoleval
 from pipeline.devices import autocast
@@ -159,13 +160,15 @@ def evaluate(
     """Every image of `split`: predicted- and true-class boxes, their IoU, and the threshold curve.
 
     kept: where the network's answers are taken from if they are there, and put if not.
+    Under torch.distributed each process takes its share of the batches, and all return the whole.
     """
     images = packed.Split.open(prepared, split)
     truth = [
         transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
         for i in range(len(images))
     ]
-    parts, done = [], 0
+    parts: list[tuple[list[int], Evaluation]] = []
+    done, share = 0, distributed.share()
     for indices, maps in read(method, prepared, split, params, kept, names_needed(selection)):
         predicted, true = maps.maps.unbind(1)
         real = [truth[i] for i in indices]
@@ -174,24 +177,24 @@ def evaluate(
         box_t, _, _ = choose_boxes(true, maps.features, *how)
         curve = threshold_curve(maps, images, indices, real, params)
         best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
-        parts.append(
-            Evaluation(
-                labels=images.labels[indices],
-                top=top.cpu().numpy(),
-                score=best[:, 0].cpu().numpy(),
-                boxes_predicted=box_p,
-                boxes_true=box_t,
-                threshold=level,
-                found=found,
-                iou_predicted=scores.best_iou(box_p, real),
-                iou_true=scores.best_iou(box_t, real),
-                curve_largest=curve.largest,
-                curve_any=curve.any,
-            )
+        scored = Evaluation(
+            labels=images.labels[indices],
+            top=top.cpu().numpy(),
+            score=best[:, 0].cpu().numpy(),
+            boxes_predicted=box_p,
+            boxes_true=box_t,
+            threshold=level,
+            found=found,
+            iou_predicted=scores.best_iou(box_p, real),
+            iou_true=scores.best_iou(box_t, real),
+            curve_largest=curve.largest,
+            curve_any=curve.any,
         )
+        parts.append((indices, scored))
         done += len(indices)
-        progress(done, len(images))
-    return Evaluation.concatenate(parts)
+        progress(min(done * share.processes, len(images)), len(images))
+    every = sorted(chain(*distributed.gathered(parts)), key=lambda part: part[0])
+    return Evaluation.concatenate([scored for _, scored in every])
 
 
 def names_needed(selection: str) -> tuple[str, ...]:
@@ -209,14 +212,16 @@ def read(
 ) -> Iterator[tuple[list[int], Heatmaps]]:
     """The images' indices and heatmaps of the predicted and the true class, batch by batch.
 
-    From `kept` if it has the named readings; else by forward passes, which are then kept.
+    From `kept` if it has the named readings; else by forward passes, which are then kept, unless
+    processes share them: each has its share of the batches.
     """
     device = next(method.parameters()).device
     size = (params.input.crop, params.input.crop)
+    share, step = distributed.share(), params.evaluate.batch_size
     if kept is not None and kept.missing(names) is None:
         kept.used()
-        count, step = len(packed.Split.open(prepared, split)), params.evaluate.batch_size
-        for start in range(0, count, step):
+        count = len(packed.Split.open(prepared, split))
+        for start in range(0, count, step)[share.rank :: share.processes]:
             indices = list(range(start, min(start + step, count)))
             rows = {name: t.to(device) for name, t in kept.rows(names, indices).items()}
             yield (
@@ -226,14 +231,18 @@ def read(
         return
     method.eval()
     generators.check(params.heatmap, params.heatmaps, method)
-    loader = test_loader(prepared, split, params)
-    with kept.recording(len(loader)) if kept is not None else nullcontext() as recorder:
-        for batch, labels, order in loader.batches():
-            inputs = transforms.test_batch(batch.to(device), params.input.crop)
+    loader = test_loader(prepared, split, params, pin=device.type == "cuda")
+    own = torch.arange(len(loader)).split(step)[share.rank :: share.processes]
+    order = torch.cat(own) if own else torch.arange(0)
+    recorded = kept is not None and share.processes == 1
+    with kept.recording(len(loader)) if recorded and kept else nullcontext() as recorder:
+        for batch, labels, these in loader.batches(order):
+            batch = batch.to(device, non_blocking=True)
+            inputs = transforms.test_batch(batch, params.input.crop)
             seen = heatmaps(method, inputs, labels.to(device), params, params.train.precision)
             if recorder is not None and seen.features is not None:
                 recorder.add({"logits": seen.logits, "raw": seen.raw, "features": seen.features})
-            yield order.tolist(), seen
+            yield these.tolist(), seen
 
 
 def threshold_curve(
@@ -270,8 +279,8 @@ def best_threshold(evaluation: Evaluation, thresholds: np.ndarray) -> float:
     return float(thresholds[(evaluation.curve_largest[scored] >= 0.5).mean(0).argmax()])
 
 
-def test_loader(prepared: Path, split: str, params: Params) -> Loader:
-    """The split at the test geometry; decoded once per pass, since it is passed over once."""
+def test_loader(prepared: Path, split: str, params: Params, *, pin: bool = False) -> Loader:
+    """The split at the test geometry, decoded as it is passed over, once."""
     return Loader(
         prepared,
         split,
@@ -279,6 +288,7 @@ def test_loader(prepared: Path, split: str, params: Params) -> Loader:
         batch_size=params.evaluate.batch_size,
         workers=params.train.workers,
         cache_mib=params.train.cache_mib,
+        pin=pin,
     )
 
 

@@ -1,7 +1,9 @@
 """Prepared images → batches: decoded once and kept if they fit in memory, else by worker processes."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline import packed, transforms
+from pipeline.distributed import Share
+from pipeline.errors import UserError
 
-Progress = Callable[[int, int], None]
+AHEAD = 4
+"""Batches made before they are asked for: of each worker process, or in pinned memory."""
 
 
 class Decoded(Dataset[Tensor]):
@@ -40,11 +45,26 @@ class Decoded(Dataset[Tensor]):
         return {**self.__dict__, "_packed": None}
 
 
+class Plan:
+    """The batches of the next pass; kept by a DataLoader whose workers live longer than one."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (chunk.tolist() for chunk in self.chunks)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+
 class Loader:
     """Batches of one split in any order, as often as asked.
 
     size: (height, width) the images are decoded to. Images are kept in memory once decoded if the
-    whole split takes at most `cache_mib`; otherwise `workers` processes decode them for every pass.
+    whole split takes at most `cache_mib`; otherwise `workers` processes decode them for every pass: they
+    are started once, map the prepared files themselves and share their pages. The batches of a pass are
+    made ahead, `AHEAD` of them, and lie in pinned memory if `pin`.
     """
 
     def __init__(
@@ -61,8 +81,12 @@ class Loader:
         self.images = Decoded(root, split, size)
         self.labels = torch.from_numpy(np.asarray(self.images.packed.labels, dtype=np.int64))
         self.batch_size, self.workers, self.pin = batch_size, workers, pin
+        self.waited = 0.0
+        """Seconds that those who took batches have waited for them."""
         fits = len(self.images) * 3 * size[0] * size[1] <= cache_mib * 2**20
         self._cache: Tensor | None = self._decode_all() if fits and len(self.images) else None
+        self._plan = Plan()
+        self._loader: DataLoader[Tensor] | None = None
 
     def _decode_all(self) -> Tensor:
         height, width = self.images.size
@@ -74,28 +98,63 @@ class Loader:
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
             for _ in pool.map(decode, range(len(self.images))):
                 pass
-        return cache.pin_memory() if self.pin else cache
+        return cache
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batches(
-        self, order: Tensor | None = None, *, drop_last: bool = False
+        self, order: Tensor | None = None, *, share: Share | None = None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (images uint8 [B, 3, h, w], labels int64 [B], indices int64 [B]) in `order`."""
+        """Yield (images uint8 [B, 3, h, w], labels int64 [B], indices int64 [B]) in `order`.
+
+        share: only the rows of each batch that this process holds.
+        """
         order = torch.arange(len(self)) if order is None else order
-        chunks = list(order.split(self.batch_size))
-        if drop_last and len(chunks) > 1 and len(chunks[-1]) < self.batch_size:
-            chunks.pop()
-        if self._cache is not None:
-            for chunk in chunks:
-                yield self._cache[chunk], self.labels[chunk], chunk
+        chunks = [
+            chunk if share is None else chunk[share.rows(len(chunk))]
+            for chunk in order.split(self.batch_size)
+        ]
+        self._plan.chunks = [chunk for chunk in chunks if len(chunk)]
+        source = self._decoded() if self._cache is None else self._cached(self._cache)
+        batches = zip(source, self._plan.chunks, strict=True)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch[0], self.labels[batch[1]], batch[1]
+
+    def _cached(self, cache: Tensor) -> Iterator[Tensor]:
+        if not self.pin:
+            yield from (cache[chunk] for chunk in self._plan.chunks)
             return
-        loader = DataLoader(
-            self.images,
-            batch_sampler=[chunk.tolist() for chunk in chunks],
-            num_workers=self.workers,
-            pin_memory=self.pin,
-        )
-        for images, chunk in zip(loader, chunks, strict=True):
-            yield images, self.labels[chunk], chunk
+        with ThreadPoolExecutor(1) as pool:
+            pending: deque[Future[Tensor]] = deque()
+            for chunk in self._plan.chunks:
+                pending.append(pool.submit(lambda some: cache[some].pin_memory(), chunk))
+                if len(pending) > AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def _decoded(self) -> Iterator[Tensor]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self.images,
+                batch_sampler=self._plan,
+                num_workers=self.workers,
+                persistent_workers=self.workers > 0,
+                prefetch_factor=AHEAD if self.workers else None,
+                pin_memory=self.pin,
+            )
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                "a process that decodes images was killed, probably for want of memory; "
+                "lower train.workers in params.yaml or close other programs"
+            ) from error

@@ -10,15 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import methods, packed, transforms
+from pipeline import distributed, methods, packed, transforms
 from pipeline.checkpoints import Checkpoint
-from pipeline.devices import autocast, make_deterministic, pick_device
+from pipeline.devices import Meter, autocast, make_deterministic, pick_device
 from pipeline.errors import UserError
 from pipeline.loading import Loader
 from pipeline.methods.cam import Images, Method
 from pipeline.params import Params, Train
 
 Epoch = dict[str, float]
+MEASURED = (
+    *("images_per_second", "images_per_second_per_device", "data_wait", "seconds"),
+    *("device_hours", "peak_memory_mib", "energy_wh"),
+)
+"""What the machine decides of an epoch's record, and not the seed."""
 
 
 @dataclass
@@ -38,6 +43,7 @@ def train(
 
     The last epoch's weights are returned; `val` is only watched and `test` is not opened. A training
     that was cut short goes on from `checkpoint`, and ends with the same weights, bit for bit on CPU.
+    Under torch.distributed each process computes a part of every batch, and all return the same.
 
     Raises UserError when the loss stops being finite, naming epoch, step and learning rate.
     """
@@ -48,6 +54,7 @@ def train(
     model = methods.build(
         params.method, params.backbone, params.weights, len(meta.class_names), params.method_params
     ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    distributed.synchronise_batchnorm(model)
     optimizer = torch.optim.SGD(
         model.parameter_groups(params.train.learning_rate, params.train.head_multiplier),
         lr=params.train.learning_rate,
@@ -57,37 +64,61 @@ def train(
     )
     train_loader = _loader(params, prepared, "train", params.input.resize, device)
     val_loader = _loader(params, prepared, "val", params.input.resize, device)
+    _check_batches(len(train_loader), params.train, progress)
 
     images = _by_class(train_loader, params, device)
     history: list[Epoch] = []
-    if (state := checkpoint.load(device)) is not None:
+    state = checkpoint.load() if distributed.share().leads else None
+    if (state := distributed.agreed(state)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"].cpu())
+        torch.set_rng_state(state["rng"])
         if device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_rng"].cpu(), device)
+            torch.cuda.set_rng_state(state["device_rng"], device)
         history = state["history"]
         progress.on_resume(len(history))
     else:
         for line in model.eval().begin_training(meta.class_names, images):
             progress.on_note(line)
 
+    step: nn.Module = Step(model, params.train, device)
+    if params.train.compile:
+        step = torch.compile(step)  # type: ignore[assignment]
+    step = distributed.parallel(step)
     for epoch in range(len(history) + 1, params.train.epochs + 1):
-        record = _epoch(model, optimizer, train_loader, params, epoch, device, progress)
+        record = _epoch(model, step, optimizer, train_loader, params, epoch, device, progress)
         record |= _validate(model, val_loader, params, device)
         history.append(record)
-        checkpoint.save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(),
-                "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-                "history": history,
-            }
-        )
+        if distributed.share().leads:
+            checkpoint.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "rng": torch.get_rng_state(),
+                    "device_rng": torch.cuda.get_rng_state(device)
+                    if device.type == "cuda"
+                    else None,
+                    "history": history,
+                }
+            )
         progress.on_epoch(record)
     model.eval().end_training(images)
     return model, history
+
+
+def _check_batches(images: int, settings: Train, progress: Progress) -> None:
+    """Every process needs a row of every batch; a set smaller than a batch is said to be one."""
+    smallest, processes = min(images, settings.batch_size), distributed.share().processes
+    if smallest < processes:
+        raise UserError(
+            f"{processes} processes share batches of {smallest} images; allowed: at most one process per "
+            "image, see train.processes and train.batch_size in params.yaml"
+        )
+    if images < settings.batch_size:
+        progress.on_note(
+            f"{images} training images are fewer than train.batch_size, {settings.batch_size}: each "
+            "epoch is one step on all of them"
+        )
 
 
 def _by_class(loader: Loader, params: Params, device: torch.device) -> Images:
@@ -116,8 +147,25 @@ def _loader(params: Params, prepared: Path, split: str, side: int, device: torch
     )
 
 
+class Step(nn.Module):
+    """Forward pass and loss of a batch: what is compiled, and shared by processes."""
+
+    def __init__(self, model: Method, settings: Train, device: torch.device) -> None:
+        super().__init__()
+        self.model, self.precision, self.device = model, settings.precision, device
+        self.criterion = criterion_of(settings.loss)
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the logits it came from, without gradient."""
+        with autocast(self.precision, self.device):
+            outputs = self.model(inputs, targets)
+            loss = self.model.loss(outputs, targets, self.criterion)
+        return loss, outputs.logits.detach()
+
+
 def _epoch(
     model: Method,
+    step: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
     params: Params,
@@ -126,11 +174,12 @@ def _epoch(
     progress: Progress,
 ) -> Epoch:
     """One pass over the training images. Nothing here waits for the device until the pass is over."""
-    settings = params.train
+    settings, share = params.train, distributed.share()
     generator = torch.Generator().manual_seed(hash_seed(params.seed, epoch))
     order = torch.randperm(len(loader), generator=generator)
     steps = steps_per_epoch(len(loader), settings.batch_size)
-    criterion = criterion_of(settings.loss)
+    order = order[: steps * settings.batch_size]
+    whole = min(len(order), settings.batch_size)
     model.train()
     if settings.batchnorm == "frozen":
         freeze_batchnorm(model.backbone.trunk)  # those that a method adds have yet to learn
@@ -138,37 +187,51 @@ def _epoch(
 
     losses = torch.zeros(steps, device=device)
     correct = torch.zeros((), device=device)
-    seen, started = 0, time.perf_counter()
-    for step, (images, labels, _) in enumerate(loader.batches(order, drop_last=True)):
-        rate = learning_rate(settings, (epoch - 1) * steps + step, steps)
+    meter, waited, started = Meter(device), loader.waited, time.perf_counter()
+    for number, (images, labels, _) in enumerate(loader.batches(order, share=share)):
+        rate = learning_rate(settings, (epoch - 1) * steps + number, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["multiplier"]
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
-        inputs = transforms.train_batch(images, params.input.crop, generator)
+        # What is drawn at random is drawn for the whole batch, whoever holds which rows.
+        model.rows, model.whole = share.rows(whole), whole
+        inputs = transforms.train_batch(images, params.input.crop, generator, model.rows, whole)
         inputs, targets = model.on_batch(inputs, labels, generator)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with autocast(settings.precision, device):
-            outputs = model(inputs, targets)
-            loss = model.loss(outputs, targets, criterion)
+        loss, logits = step(inputs.contiguous(memory_format=torch.channels_last), targets)
+        # The mean over the batch, of which this process has a part.
+        loss = loss * (len(labels) / whole)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * share.processes if share.processes > 1 else loss).backward()
         optimizer.step()
-        losses[step] = loss.detach()
-        correct += (outputs.logits.detach()[: len(labels)].argmax(1) == labels).sum()
-        seen += len(labels)
-        progress.on_step(epoch, step + 1, steps)
+        losses[number] = loss.detach()
+        correct += (logits[: len(labels)].argmax(1) == labels).sum()
+        progress.on_step(epoch, number + 1, steps)
 
+    losses = distributed.summed(losses)
     _refuse_non_finite(losses, settings, epoch, steps)
     seconds = time.perf_counter() - started
     return {
         "epoch": epoch,
         "learning_rate": optimizer.param_groups[0]["lr"],
         "train_loss": losses.mean().item(),
-        "train_accuracy": 100 * correct.item() / seen,
-        "images_per_second": seen / seconds,
+        "train_accuracy": 100 * distributed.summed(correct).item() / len(order),
+        "images_per_second": len(order) / seconds,
+        "images_per_second_per_device": len(order) / seconds / share.processes,
+        "data_wait": 100 * (loader.waited - waited) / seconds,
         "seconds": seconds,
-        **model.statistics(),
+        **distributed.averaged(model.statistics(), device),
+        **_used(meter),
+    }
+
+
+def _used(meter: Meter) -> Epoch:
+    """What the epoch took: hours and energy of all devices together, peak memory of the busiest."""
+    each = distributed.gathered(meter.read())
+    return {
+        name: max(of) if name.startswith("peak") else sum(of)
+        for name in each[0]
+        if (of := [used[name] for used in each if name in used])
     }
 
 
@@ -192,13 +255,14 @@ def _validate(model: Method, loader: Loader, params: Params, device: torch.devic
     model.eval()
     loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)
-    for images, labels, _ in loader.batches():
+    for images, labels, _ in loader.batches(share=distributed.share()):
         labels = labels.to(device, non_blocking=True)
         inputs = transforms.test_batch(images.to(device, non_blocking=True), params.input.crop)
         with autocast(params.train.precision, device):
             logits = model(inputs.contiguous(memory_format=torch.channels_last)).logits.float()
         loss += F.cross_entropy(logits, labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
+    loss, correct = (distributed.summed(x) for x in (loss, correct))
     return {
         "val_loss": loss.item() / len(loader),
         "val_accuracy": 100 * correct.item() / len(loader),

@@ -36,16 +36,26 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.contiguous()
 
 
-def train_batch(images: Tensor, crop: int, generator: torch.Generator) -> Tensor:
+def train_batch(
+    images: Tensor,
+    crop: int,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    whole: int | None = None,
+) -> Tensor:
     """uint8 [B, 3, H, W] → float32 [B, 3, crop, crop]: cropped and mirrored at random, normalised.
 
-    The random numbers are drawn on the CPU from `generator`, the same on every device.
+    The random numbers are drawn on the CPU from `generator`, the same on every device; where the images
+    are the `rows` of a batch of `whole` images, for all of it.
     """
     count, _, height, width = images.shape
-    top = torch.randint(height - crop + 1, (count,), generator=generator)
-    left = torch.randint(width - crop + 1, (count,), generator=generator)
-    mirror = torch.rand(count, generator=generator) < 0.5
-    top, left, mirror = (x.to(images.device, non_blocking=True) for x in (top, left, mirror))
+    size = (whole or count,)
+    drawn = (
+        torch.randint(height - crop + 1, size, generator=generator),
+        torch.randint(width - crop + 1, size, generator=generator),
+        torch.rand(size, generator=generator) < 0.5,
+    )
+    top, left, mirror = (x[rows].to(images.device, non_blocking=True) for x in drawn)
     # Every crop as a view: picking one per image copies whole rows and waits for nothing.
     windows = images.unfold(2, crop, 1).unfold(3, crop, 1)
     picked = windows[torch.arange(count, device=images.device), :, top, left]

@@ -1,6 +1,8 @@
 """One ablation variant: train and evaluate the params with one change. `python -m stages.ablate methods-ass`"""
 
 import argparse
+from contextlib import nullcontext
+from pathlib import Path
 
 from pipeline import params
 from pipeline.outputs import whole_directory, write_json
@@ -20,18 +22,22 @@ def main() -> None:
             write_json(partial / "localization.json", {"run": False, "when": switch})
         print(f"{key}: not run, since {switch} is false in params.yaml")
         return
-    run(key, params.variant(key))
+    # Not at the top: a variant that is not run should not wait for torch.
+    from stages import sharing
+
+    sharing.run(lambda: run(key, params.variant(key)))
 
 
 def run(key: str, settings: Params) -> None:
     """Train (or take the same training finished before) and evaluate; write metrics/ablation/<key>/."""
-    # Not at the top: a variant that is not run should not wait for torch.
-    from pipeline import packed, tracking
+    from pipeline import distributed, packed, precision, tracking
     from pipeline.checkpoints import Checkpoint, digest, digest_file, fingerprint
     from stages.evaluate import evaluate
     from stages.train import trained, write_history
 
+    settings = precision.resolved(settings)
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
+    leads = distributed.share().leads
     meta = packed.read_meta(PREPARED)
     identity = [
         checkpoint.fingerprint.encode(),
@@ -46,13 +52,15 @@ def run(key: str, settings: Params) -> None:
             tags={"data.checksum": meta.checksum, "seed": str(settings.seed), "ablation": key},
             live=False,
         ) as tracked,
-        whole_directory(ABLATION / key) as partial,
+        whole_directory(ABLATION / key) if leads else nullcontext(Path()) as partial,
     ):
         model, history = trained(settings, checkpoint, tracked)
-        write_history(partial, history)
+        if leads:
+            write_history(partial, history)
         sha256 = digest_file(checkpoint.weights)
         evaluate(model, settings, partial, sha256, key)
-        tracked.evaluation(partial)
+        if leads:
+            tracked.evaluation(partial)
 
 
 if __name__ == "__main__":

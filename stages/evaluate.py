@@ -8,12 +8,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import (
+    distributed,
     evaluation,
     heatmaps,
     model_folder,
     packed,
     params,
     pictures,
+    precision,
     results,
     tracking,
     transforms,
@@ -25,7 +27,7 @@ from pipeline.methods.cam import Method
 from pipeline.outputs import whole_directory, write_csv, write_json
 from pipeline.params import Params
 from pipeline.readings import Kept
-from stages import entry
+from stages import sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
 PER_IMAGE = [
@@ -37,7 +39,7 @@ CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in 
 
 
 def main() -> None:
-    settings = params.load()
+    settings = precision.resolved(params.load())
     device = pick_device(settings.train.device)
     trained = model_folder.load(MODELS, device, settings.method_params)
     meta = packed.read_meta(PREPARED)
@@ -49,6 +51,8 @@ def main() -> None:
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
     ) as run:
         _, test = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
+        if not distributed.share().leads:
+            return
         kept = Kept.of(settings, trained.sha256, PREPARED, "test")
         draw(trained.method, test, settings, kept, METRICS / "pictures")
         run.evaluation(METRICS)
@@ -58,7 +62,10 @@ def main() -> None:
 def evaluate(
     model: Method, settings: Params, folder: Path, sha256: str, title: str
 ) -> tuple[results.Row, Evaluation]:
-    """Score `model` on `test` and write the tables into `folder`; the figures and the rows behind them."""
+    """Score `model` on `test` and write the tables into `folder`; the figures and the rows behind them.
+
+    Processes that share the work all know the result; the first one writes it.
+    """
     meta = packed.read_meta(PREPARED)
     selection = evaluation.selection_of(settings.box, model)
     threshold = settings.box.threshold
@@ -76,6 +83,8 @@ def evaluate(
     )
     if model.reconstruction:
         figures["reconstruction"] = True
+    if not distributed.share().leads:
+        return figures, test
     images = packed.Split.open(PREPARED, "test")
     rows = results.per_image(test, images, meta.class_names, settings)
     write_csv(folder / "per_image.csv", rows, PER_IMAGE)
@@ -103,7 +112,7 @@ def _pass(
             + " decides how many it gets"
         )
     kept = Kept.of(settings, sha256, PREPARED, split)
-    why = kept.missing(evaluation.names_needed(selection))
+    why = distributed.agreed(kept.missing(evaluation.names_needed(selection)))
     if why:
         heatmaps.check(settings.heatmap, settings.heatmaps, model)
         each = heatmaps.passes(settings.heatmap, settings.heatmaps, model.backbone.out_channels)
@@ -111,7 +120,8 @@ def _pass(
         tqdm.write(f"{title}: {split}: {cost} over {total} images: {why}")
     else:
         tqdm.write(f"{title}: {split}: heatmaps kept, no forward pass")
-    with tqdm(total=total, desc=f"{title}: {split}", unit="image") as bar:
+    leads = distributed.share().leads
+    with tqdm(total=total, desc=f"{title}: {split}", unit="image", disable=not leads) as bar:
         return evaluation.evaluate(
             model,
             PREPARED,
@@ -188,4 +198,4 @@ def view(
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    sharing.run(main)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from pipeline import evaluation, model_folder, packed, params, pictures
+from pipeline import evaluation, model_folder, packed, params, pictures, precision
 from pipeline.devices import pick_device
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
@@ -35,7 +35,7 @@ COLUMNS = ["heatmap", *FIGURES, "seconds"]
 
 def main() -> None:
     options = parse()
-    settings = params.load()
+    settings = precision.resolved(params.load())
     device = pick_device(settings.train.device)
     trained = model_folder.load(MODELS, device, settings.method_params)
     rows, seen = [], {}

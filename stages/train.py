@@ -7,13 +7,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline import methods, model_folder, packed, params, tracking, training
+from pipeline import (
+    distributed,
+    methods,
+    model_folder,
+    packed,
+    params,
+    precision,
+    tracking,
+    training,
+)
 from pipeline.checkpoints import Checkpoint, digest_file, fingerprint
 from pipeline.devices import pick_device
 from pipeline.methods.cam import Method
 from pipeline.outputs import write_csv, write_json
 from pipeline.params import Params
-from stages import entry
+from stages import sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
 STEP_SECONDS = 0.1 if sys.stderr.isatty() else 10.0
@@ -21,22 +30,22 @@ STEP_SECONDS = 0.1 if sys.stderr.isatty() else 10.0
 
 
 def main() -> None:
-    settings = params.load()
-    name = fingerprint(settings, PREPARED)
-    checkpoint = Checkpoint.of(name)
+    settings = precision.resolved(params.load())
+    checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
     with tracking.Run.open(
-        key=name,
+        key=checkpoint.fingerprint,
         name=run_name(settings),
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
         reopen=checkpoint.weights.exists(),
     ) as run:
         model, history = trained(settings, checkpoint, run)
-        model_folder.save(MODELS, model, settings, meta.class_names)
-        write_history(METRICS, history)
-        run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
-        run.artifact(METRICS / "epochs.csv", "training")
+        if distributed.share().leads:
+            model_folder.save(MODELS, model, settings, meta.class_names)
+            write_history(METRICS, history)
+            run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
+            run.artifact(METRICS / "epochs.csv", "training")
 
 
 def trained(
@@ -44,7 +53,8 @@ def trained(
 ) -> tuple[Method, list[training.Epoch]]:
     """The trained model and its history: from this very training finished before, or by training now."""
     meta = packed.read_meta(PREPARED)
-    if (done := checkpoint.finished()) is not None:
+    leads = distributed.share().leads
+    if (done := distributed.agreed(checkpoint.finished() if leads else None)) is not None:
         state, history = done
         model = methods.build(
             settings.method,
@@ -61,11 +71,14 @@ def trained(
             run.metrics(record, step=int(record["epoch"]))
         return model.to(pick_device(settings.train.device)).eval(), history
 
+    title = run_name(settings)
+    if leads and (line := checkpoint.begin(settings)):
+        tqdm.write(f"{title}: {line}")
     shown = [time.monotonic()]
-    with tqdm(total=settings.train.epochs, desc=run_name(settings), unit="epoch") as bar:
+    with tqdm(total=settings.train.epochs, desc=title, unit="epoch", disable=not leads) as bar:
 
         def on_resume(epoch: int) -> None:
-            tqdm.write(f"{run_name(settings)}: goes on after epoch {epoch}, where it was cut short")
+            tqdm.write(f"{title}: goes on after epoch {epoch}, where it was cut short")
             bar.update(epoch)
 
         def on_step(epoch: int, step: int, steps: int) -> None:
@@ -87,9 +100,13 @@ def trained(
             settings,
             PREPARED,
             checkpoint,
-            training.Progress(tqdm.write, on_resume, on_step, on_epoch),
+            training.Progress(
+                lambda line: tqdm.write(f"{title}: {line}"), on_resume, on_step, on_epoch
+            ),
         )
-    checkpoint.finish(model, history)
+    if leads:
+        checkpoint.finish(model, history)
+    distributed.agreed(None)  # nobody goes on before the weights are there
     return model, history
 
 
@@ -97,9 +114,11 @@ def write_history(folder: Path, history: list[training.Epoch]) -> None:
     """epochs.csv: one row per epoch; train.json: the last one, and the time in all."""
     write_csv(folder / "epochs.csv", history, list(history[-1]))
     last: dict[str, Any] = dict(history[-1])
-    last["seconds"] = sum(record["seconds"] for record in history)
+    for name in ("seconds", "device_hours", "energy_wh"):
+        if name in last:
+            last[name] = sum(record[name] for record in history)
     write_json(folder / "train.json", last)
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    sharing.run(main)

@@ -46,6 +46,11 @@ class Method(nn.Module):
     reconstruction: bool = False
     """Whether the paper's code and text could not be had, so that parts of the file are our reading."""
 
+    rows: slice = slice(None)
+    whole: int | None = None
+    """Set by the loop before `on_batch`: it is given `rows` of a batch of `whole` images, which processes
+    share. What is drawn for each image is drawn for all of them, so that any number draws the same."""
+
     def __init__(self, backbone: Backbone, num_classes: int, params: Section) -> None:
         super().__init__()
         self.backbone = backbone

@@ -43,9 +43,9 @@ class Method(cam.Method):
         lam = float(draw.beta(self.params.beta, self.params.beta))
         centre = int(draw.integers(width)), int(draw.integers(height))
         x0, y0, x1, y1 = box(lam, centre, height, width)
-        other = torch.randperm(len(images), generator=generator).to(
-            images.device, non_blocking=True
-        )
+        # Partners come from the rows that are here: a process that shares the batch sees no others.
+        drawn = torch.randperm(self.whole or len(images), generator=generator)[self.rows]
+        other = drawn.argsort().to(images.device, non_blocking=True)
         mixed = images.clone()
         mixed[:, :, y0:y1, x0:x1] = images[other, :, y0:y1, x0:x1]
         kept = 1 - (x1 - x0) * (y1 - y0) / (height * width)  # λ of the area that was really pasted

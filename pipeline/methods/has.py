@@ -30,9 +30,9 @@ class Method(cam.Method):
     def on_batch(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        count, _, height, width = images.shape
+        count, height, width = self.whole or len(images), *images.shape[2:]
         drawn = blocks.draw_grid(
             self.params.cell_sizes, self.params.probability, (count, height, width), generator
         )
-        sides, kept = (tensor.to(images.device, non_blocking=True) for tensor in drawn)
+        sides, kept = (x[self.rows].to(images.device, non_blocking=True) for x in drawn)
         return images * blocks.grid_mask(sides, kept, height, width), targets

@@ -74,11 +74,11 @@ class Method(cam.Method):
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The halves of every image one after the other: a batch of twice the length."""
-        count, _, height, width = images.shape
+        count, height, width = self.whole or len(images), *images.shape[2:]
         drawn = blocks.draw_grid(
             self.params.cell_sizes, self.params.probability, (count, height, width), generator
         )
-        sides, kept = (tensor.to(images.device, non_blocking=True) for tensor in drawn)
+        sides, kept = (x[self.rows].to(images.device, non_blocking=True) for x in drawn)
         mask = blocks.grid_mask(sides, kept, height, width)
         return torch.cat([images * mask, images * ~mask]), torch.cat([targets, targets])
 

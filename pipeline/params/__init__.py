@@ -50,6 +50,7 @@ __all__ = [
     "TwoStage",
     "Variant",
     "flat",
+    "leaves",
     "load",
     "load_ablate",
     "load_all",

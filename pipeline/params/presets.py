@@ -82,8 +82,10 @@ QUICK: dict[str, Any] = {
     "train.warmup_epochs": 1,
     "train.loss": "cross_entropy",
     "train.batchnorm": "train",
-    "train.precision": "auto",
+    "train.precision": "fp32",
+    "train.compile": False,
     "train.device": "auto",
+    "train.processes": "auto",
     "train.workers": 2,
     "train.cache_mib": 2048,
     "heatmaps.layer": "last_map",
@@ -128,6 +130,7 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "prepare.val_fraction": 0.0,  # published runs train on every training image
     "input.resize": 256,
     "input.crop": 224,
+    "train.precision": "auto",  # a CPU with bf16 instructions is several times faster with them
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
     "methods.ahd.block_size": 3,  # heatmaps of 14 × 14

@@ -65,7 +65,11 @@ class Train(Section):
     loss: Literal["cross_entropy", "mse"]
     batchnorm: Literal["train", "frozen"]
     precision: Literal["auto", "fp32", "bf16"]
+    compile: bool
+    """torch.compile of the training step: minutes at the start, a faster step; needs a C++ compiler on a CPU."""
     device: Literal["auto", "cpu", "cuda", "mps"]
+    processes: Literal["auto"] | Positive
+    """That share every batch, on this machine; auto: one per GPU. Batch size and figures stay the same."""
     workers: Count
     cache_mib: Count
 

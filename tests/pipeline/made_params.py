@@ -39,7 +39,9 @@ train:
   loss: cross_entropy
   batchnorm: train
   precision: auto
+  compile: false
   device: auto
+  processes: 1
   workers: 2
   cache_mib: 2048
 heatmaps: {layer: last_map, samples: 8, noise: 0.15, channels: 64, batch_size: 64}

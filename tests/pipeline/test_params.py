@@ -66,7 +66,7 @@ def test_flat_holds_the_chosen_sections_only() -> None:
     assert values["methods.hide.plug_points"] == "pool4,last"
     assert not [key for key in values if key.startswith(("datasets.other", "methods.plain", "abl"))]
     assert {type(value) for value in values.values()} <= {str, int, float, bool}
-    assert len(values) == 52
+    assert len(values) == 54
 
 
 def test_put_copies() -> None:

@@ -32,7 +32,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"backbone": 16}, "backbone is 16; allowed: a text"),
         ({"train": 3}, "train is 3; allowed: a section with epochs, batch_size, learning_rate, "
          "head_multiplier, momentum, weight_decay, schedule, step_epochs, warmup_epochs, loss, "
-         "batchnorm, precision, device, workers, cache_mib"),
+         "batchnorm, precision, compile, device, processes, workers, cache_mib"),
         ({"methods.plain": None}, "methods.plain is null; allowed: the empty section {}"),
         ({"methods": None}, "methods is null; allowed: a section"),
         ({"methods.hide.plug_points": "last"},

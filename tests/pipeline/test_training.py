@@ -29,18 +29,18 @@ def settings(folder: Path, **changes: object) -> Params:
 
 
 def train(folder: Path, prepared: Path, **changes: object) -> tuple[bytes, list[training.Epoch]]:
-    """Weights as bytes, and the history without what the clock says."""
+    """Weights as bytes, and the history without what the machine decides."""
     chosen = settings(folder, **changes)
     model, history = training.train(chosen, prepared, Checkpoint(folder / "state"), Progress())
-    return as_bytes(model), without_clock(history)
+    return as_bytes(model), seeded(history)
 
 
 def as_bytes(model: torch.nn.Module) -> bytes:
     return b"".join(v.contiguous().numpy().tobytes() for v in model.state_dict().values())
 
 
-def without_clock(history: list[training.Epoch]) -> list[training.Epoch]:
-    return [{k: v for k, v in r.items() if "second" not in k} for r in history]
+def seeded(history: list[training.Epoch]) -> list[training.Epoch]:
+    return [{k: v for k, v in r.items() if k not in training.MEASURED} for r in history]
 
 
 # --- learning ---------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
         Progress(on_resume=resumed.append),
     )
     assert resumed == ([epoch - 1] if epoch > 1 else [])
-    assert (as_bytes(model), without_clock(history)) == whole
+    assert (as_bytes(model), seeded(history)) == whole
 
 
 def test_finished_weights_are_found_again(tmp_path: Path, prepared: Path) -> None:
@@ -145,7 +145,7 @@ def test_finished_weights_are_found_again(tmp_path: Path, prepared: Path) -> Non
     assert found is not None
     assert found[1] == history
     assert all(torch.equal(found[0][k], v) for k, v in model.state_dict().items())
-    assert checkpoint.load(torch.device("cpu")) is None
+    assert checkpoint.load() is None
 
 
 def test_the_fingerprint_names_what_decides_the_weights(tmp_path: Path, prepared: Path) -> None:

@@ -1,0 +1,64 @@
+"""fp32 or bf16: with `auto`, whichever is measured faster on this machine.
+
+Measured once per machine, backbone and input size, on a step of the backbone, and kept beside the checkpoints, so
+that the same command computes in the same precision again. Weights and their sums stay float32 in either.
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from pipeline import backbones
+from pipeline.checkpoints import environment, project_root
+from pipeline.devices import autocast, pick_device
+from pipeline.distributed import agreed, share
+from pipeline.outputs import read_json, write_json
+from pipeline.params import Params
+
+GAIN = 1.2
+"""How many times faster bf16 must be: below, it is not worth the digits, and noise could choose."""
+IMAGES, ROUNDS = 8, 3
+
+
+def resolved(params: Params) -> Params:
+    """The params with `train.precision` fp32 or bf16; `auto` is measured, or remembered."""
+    if params.train.precision != "auto":
+        return params
+    chosen = agreed(_faster(params) if share().leads else "")
+    return replace(params, train=params.train.model_copy(update={"precision": chosen}))
+
+
+def _faster(params: Params) -> str:
+    device = pick_device(params.train.device)
+    path = project_root() / ".checkpoints" / "precision.json"
+    known = read_json(path) if path.exists() else {}
+    machine = b" ".join(environment()).decode()
+    key = f"{params.backbone} {params.input.crop} px, {device.type}, {machine}"
+    if key not in known:
+        seconds = measure(params.backbone, params.input.crop, device)
+        faster = seconds["fp32"] >= GAIN * seconds["bf16"]
+        known[key] = {"precision": "bf16" if faster else "fp32", "seconds": seconds}
+        write_json(path, known)
+    precision: str = known[key]["precision"]
+    return precision
+
+
+def measure(backbone: str, crop: int, device: torch.device) -> dict[str, float]:
+    """Seconds of a step of the backbone, forward and backward, in each precision; the least of a few."""
+    with torch.random.fork_rng(devices=[]):
+        model = backbones.build(backbone).train()
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = torch.rand(IMAGES, 3, crop, crop).to(device, memory_format=torch.channels_last)
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for _ in range(1 + ROUNDS):
+        for precision, taken in seconds.items():
+            start = time.perf_counter()
+            with autocast(precision, device):
+                loss = model(images).float().mean()
+            loss.backward()
+            loss.item()  # waits for the device
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            taken.append(time.perf_counter() - start)
+    return {precision: min(taken[1:]) for precision, taken in seconds.items()}
