@@ -16,7 +16,6 @@ from pipeline.errors import UserError
 from pipeline.outputs import whole_directory, write_csv, write_json
 from stages import entry
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
 
@@ -113,10 +112,10 @@ def root_of(given: Path) -> Path:
 def find_images(given: Path) -> list[Path]:
     """Every image file at or below `given`, sorted. Raises UserError if there is none."""
     candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
-    found = [path for path in candidates if path.is_file() and path.suffix.lower() in SUFFIXES]
+    found = [path for path in candidates if path.is_file() and path.suffix.lower() in images.EXTENSIONS]
     if not found:
         raise UserError(
-            f"no image in {given}; allowed: a folder or a file of {' '.join(sorted(SUFFIXES))}"
+            f"no image in {given}; allowed: a folder or a file of {' '.join(images.EXTENSIONS)}"
         )
     return found
 
