@@ -112,7 +112,9 @@ def root_of(given: Path) -> Path:
 def find_images(given: Path) -> list[Path]:
     """Every image file at or below `given`, sorted. Raises UserError if there is none."""
     candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
-    found = [path for path in candidates if path.is_file() and path.suffix.lower() in images.EXTENSIONS]
+    found = [
+        path for path in candidates if path.is_file() and path.suffix.lower() in images.EXTENSIONS
+    ]
     if not found:
         raise UserError(
             f"no image in {given}; allowed: a folder or a file of {' '.join(images.EXTENSIONS)}"
