@@ -17,7 +17,6 @@ from pipeline.params import Heatmaps
 
 LAST = "last_map"
 """The layer in front of the pooling, whatever its name."""
-EPSILON = 1e-12
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """Features and gradients [B, C, h, w] → a map [B, h, w] that is not yet rectified."""
@@ -29,14 +28,15 @@ def gradcam(A: Tensor, g: Tensor) -> Tensor:
 
 
 def gradcam_pp(A: Tensor, g: Tensor) -> Tensor:
-    """Σ_k (Σ_ij α relu(g)) A_k, α = g² / (2g² + (Σ_ab A) g³).
+    """Σ_k (Σ_ij α relu(g)) A_k, α = g² / (2g² + (Σ_ab A) g³) = 1 / (2 + (Σ_ab A) g).
 
     A. Chattopadhyay et al., "Grad-CAM++", WACV 2018, Eq. 19.
-    The factor exp(Y) of the paper is a positive scale. Where g is 0, α is 0.
+    The factor exp(Y) of the paper is a positive scale. Where g is 0, relu(g) is, whatever α.
     """
-    denominator = 2 * g.square() + A.sum((2, 3), keepdim=True) * g.pow(3)
-    alpha = torch.where(denominator.abs() > EPSILON, g.square() / denominator, 0.0)
-    return ((alpha * g.relu()).sum((2, 3), keepdim=True) * A).sum(1)
+    # Divided by g²: its third power is lost in float32 where maps are large and gradients small.
+    denominator = 2 + A.sum((2, 3), keepdim=True) * g
+    weight = torch.where((g > 0) & (denominator != 0), g / denominator, 0.0)
+    return (weight.sum((2, 3), keepdim=True) * A).sum(1)
 
 
 def layercam(A: Tensor, g: Tensor) -> Tensor:

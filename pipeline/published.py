@@ -63,6 +63,7 @@ VARIANTS = {
     (8, "attention mask + top-1 spatial + top-1 channel"): "methods-ahd",
     (8, "attention mask + top-2 spatial"): "masks-spatial2",
     (8, "attention mask + top-2 channel"): "masks-channel2",
+    (10, "multi-module"): "methods-meil",  # the figures are those of MEIL's paper
 }
 
 

@@ -201,7 +201,7 @@ def _notes(run: Run) -> str:
             "MaxBoxAcc and MaxBoxAccV2 take the threshold that is best on the test images "
             "themselves: an oracle, above what any one threshold chosen beforehand reaches.",
             *notes,
-            "The thesis prints AHD as AMH in tables 5, 6 and 9, and EIL as EMIL in table 10.",
+            "The thesis prints AHD as AMH in tables 5, 6 and 9, and MEIL as EMIL in table 10.",
         ]
     return "## Notes\n\n" + "\n".join(f"- {note}" for note in notes)
 

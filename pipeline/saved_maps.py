@@ -40,6 +40,8 @@ def read_boxes(path: Path) -> dict[str, Truth]:
             lines = list(enumerate(reader, start=2))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV in UTF-8: {error}") from error
     sizes: dict[str, tuple[int, int]] = {}
     boxes: dict[str, list[list[float]]] = {}
     problems = []
@@ -93,6 +95,8 @@ def _number(name: str, text: str) -> float:
 
 def check_present(maps: Path, masks: Path | None, images: list[str], boxes: Path) -> None:
     """Every image has its map, and its mask if there is a folder of them; UserError names the missing."""
+    folders = [folder for folder in (maps, masks) if folder is not None]
+    complain([f"{folder} is no folder" for folder in folders if not folder.is_dir()])
     wanted = [maps / f"{image}.npy" for image in images]
     if masks:
         wanted += [masks / f"{image}.png" for image in images]
@@ -106,6 +110,8 @@ def read_map(folder: Path, image: str) -> NDArray[Any]:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read as an array: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; allowed: one, as np.save writes it")
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"{path} has shape {values.shape}; allowed: (height, width)")
     if values.dtype.kind not in "fiub":
@@ -114,7 +120,10 @@ def read_map(folder: Path, image: str) -> NDArray[Any]:
         values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"{path} holds NaN or infinite values")
-    return np.asarray(values)
+    limit = np.finfo(values.dtype).max / 16  # sums of a resize and the range must stay finite
+    if (largest := np.abs(values).max()) > limit:
+        raise ValueError(f"{path} holds values of {largest:.1e}; allowed: up to {limit:.1e}")
+    return values
 
 
 def read_mask(folder: Path, image: str, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,8 +1,11 @@
 """Check all of params.yaml before any work starts; writes a marker that never changes."""
 
+import os
+import sys
 from pathlib import Path
 
 from pipeline import params
+from pipeline.errors import UserError
 from pipeline.outputs import write_text
 from stages import entry
 
@@ -10,7 +13,16 @@ MARKER = Path("data/params.ok")
 
 
 def main() -> None:
-    params.load_all()
+    try:
+        params.load_all()
+    except UserError:
+        if "DVC_EXP_NAME" in os.environ and Path.cwd() == Path(os.environ["DVC_ROOT"]).resolve():
+            print(
+                "note: `dvc exp run -S` leaves its values in params.yaml, also when it fails: correct them, "
+                "or take back all that is not committed with `git checkout params.yaml`",
+                file=sys.stderr,
+            )
+        raise
     # The same text always: the stages behind depend on the check, not on what was checked.
     write_text(MARKER, "params.yaml passed the check\n")
 

@@ -16,7 +16,6 @@ from pipeline.errors import UserError
 from pipeline.outputs import whole_directory, write_csv, write_json
 from stages import entry
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
 
@@ -43,9 +42,15 @@ def main() -> None:
     arguments = parser.parse_args()
     found = find_images(arguments.images)
 
-    from pipeline.predictor import Predictor  # torch: after the arguments are known to be good
+    # torch: after the arguments are known to be good
+    from pipeline import heatmaps
+    from pipeline.predictor import Predictor
 
     predictor = Predictor.load(arguments.model, arguments.localization)
+    channels = predictor.method.backbone.out_channels
+    each = heatmaps.passes(predictor.heatmap, predictor.heatmaps, channels)
+    if each > 1:
+        tqdm.write(f"{len(found) * each} forward passes, {each} per image: {predictor.heatmap}")
     unreadable: list[str] = []
     rows: list[dict[str, Any]] = []
     annotated: list[dict[str, Any]] = []
@@ -107,10 +112,12 @@ def root_of(given: Path) -> Path:
 def find_images(given: Path) -> list[Path]:
     """Every image file at or below `given`, sorted. Raises UserError if there is none."""
     candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
-    found = [path for path in candidates if path.is_file() and path.suffix.lower() in SUFFIXES]
+    found = [
+        path for path in candidates if path.is_file() and path.suffix.lower() in images.EXTENSIONS
+    ]
     if not found:
         raise UserError(
-            f"no image in {given}; allowed: a folder or a file of {' '.join(sorted(SUFFIXES))}"
+            f"no image in {given}; allowed: a folder or a file of {' '.join(images.EXTENSIONS)}"
         )
     return found
 

@@ -14,6 +14,7 @@ wsoleval   the conventions of clovaai/wsolevaluation, bit for bit, on its grid o
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline import saved_maps
+from pipeline.errors import UserError
 from pipeline.outputs import write_csv, write_json
 from pipeline.saved_maps import Truth
 from stages import entry
 
-AT_ONCE = 64  # images in memory
+AT_ONCE = 64  # images in memory, fewer where their grids are larger than
+PIXELS = 2**26  # in all
 LABELS = {
     "gt_known_loc_err": "GT-known localization error",
     "max_box_acc": "MaxBoxAcc",
@@ -47,8 +50,9 @@ def main() -> None:
     parts: list[map_scores.Measured] = []
     problems: list[str] = []
     with tqdm(total=len(images), desc="score", unit="image") as bar:
-        for start in range(0, len(images), AT_ONCE):
-            batch = images[start : start + AT_ONCE]
+        step = at_once([of for _, of in images], options)
+        for start in range(0, len(images), step):
+            batch = images[start : start + step]
             maps, masks = load(batch, options, problems)
             if not problems:  # else only look for more of them
                 truths = [of for _, of in batch]
@@ -128,6 +132,20 @@ def parse() -> argparse.Namespace:
     if options.size is not None and (options.size < 1 or options.protocol == "wsoleval"):
         parser.error("--size must be 1 or more; wsoleval always scores on 224 × 224")
     return options
+
+
+def at_once(truths: list[Truth], options: argparse.Namespace) -> int:
+    """How many images the memory holds, by the largest of their grids; UserError for one too large."""
+    from pipeline.map_scores import grid_of
+
+    grids = {grid_of(truth, options.protocol, options.size) for truth in truths}
+    height, width = max(grids, key=math.prod)
+    if height * width > PIXELS:
+        raise UserError(
+            f"{options.boxes} has an image of {width} × {height}; allowed: up to {PIXELS:,} pixels, "
+            "or a grid for all images (--size)"
+        )
+    return min(AT_ONCE, PIXELS // (height * width))
 
 
 def load(

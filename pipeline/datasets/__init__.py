@@ -6,14 +6,14 @@ fills the folder data/raw; and `read(params, raw)`, which gives a `Dataset`.
 
 import hashlib
 import importlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 import numpy as np
+
+from pipeline.params.section import project_path as project_path
 
 SplitName = Literal["train", "val", "test"]
 
@@ -68,14 +68,6 @@ class Report:
 def module(name: str) -> ModuleType:
     """The dataset's file, imported."""
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def project_path(text: str) -> Path:
-    """A path of params.yaml: absolute, from `~`, or relative to the project.
-
-    The project is DVC_ROOT where DVC runs a stage, since experiments run in a temporary copy.
-    """
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(text).expanduser()
 
 
 def draw(ids: Iterable[str], fraction: float, seed: int) -> set[str]:

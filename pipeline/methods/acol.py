@@ -2,8 +2,8 @@
 
 X. Zhang, Y. Wei, J. Feng, Y. Yang, T. Huang, "Adversarial Complementary Learning for Weakly Supervised
 Object Localization", CVPR 2018. Both heads are convolutions on the backbone's last feature map, 14 × 14 at
-224 px (the authors' VGG16 keeps 28 × 28 by pools of stride 1); on VGG that map has passed conv6. Ports
-to ResNet50, MobileNetV2 and the small VGG are ours.
+224 px (the authors' VGG16 keeps 28 × 28 by pools of stride 1, and averages over 3 × 3 cells before its heads);
+on VGG that map has passed conv6. Ports to ResNet50, MobileNetV2 and the small VGG are ours.
 """
 
 from typing import Annotated

@@ -23,7 +23,8 @@ class Params(Section):
     drop_rate: hiding.Fraction
     """That a layer hides in a step, else it weighs. Published: 0.75 (§4.1)."""
     drop_threshold: Annotated[float, Field(ge=0)]
-    """γ: hidden is what reaches this share of the maximum; above 1 nothing. Published: 0.8 VGG, 0.9 ResNet."""
+    """γ: hidden is what reaches this share of the maximum; above 1 nothing. Published: 0.8 VGG, 0.9 ResNet50
+    (the authors' code)."""
 
 
 def importance(features: Tensor) -> Tensor:

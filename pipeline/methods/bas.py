@@ -3,7 +3,8 @@ out, no longer finds the class.
 
 P. Wu, W. Zhai, Y. Cao, "Background Activation Suppression for Weakly Supervised Object Localization", CVPR
 2022. The heatmap is the generator's mask. The mask stands at a plug point of 14 × 14 (the authors' VGG16 and
-ResNet50: 28 × 28), and on VGG the rest passes conv6; MobileNetV2 and the small VGG are our ports.
+ResNet50: 28 × 28), and on VGG the rest passes conv6; MobileNetV2 and the small VGG are our ports. The box is
+read as every other method's (the authors: at 0.15 of the range on CUB).
 """
 
 from typing import Annotated
@@ -23,7 +24,7 @@ from pipeline.params import Section
 
 class Params(Section):
     plug_points: Annotated[hiding.PlugPoints, Field(min_length=1, max_length=1)]
-    """Where the mask is made. Published: before pool4 of VGG16, layer3 of ResNet50."""
+    """Where the mask is made. Published: before pool4 of VGG16, layer3 of ResNet50 (code)."""
     area_weight: Annotated[float, Field(ge=0)]
     """β of the mask's area. Published (code): CUB 0.7 VGG16, 1.2 ResNet50; ILSVRC 1, 2."""
     foreground_weight: Annotated[float, Field(ge=0)]
@@ -32,7 +33,7 @@ class Params(Section):
     """The heatmap is the mean mask of so many best classes; 0: the asked class's mask, as on ILSVRC.
     Published (code): CUB 80 VGG16, 200 others."""
     width: Annotated[int, Field(ge=1)]
-    """Channels inside the head. Published: 1024."""
+    """Channels inside the head. Published: 1024 (code)."""
 
 
 def suppression(background: Tensor, score: Tensor) -> Tensor:

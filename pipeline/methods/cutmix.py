@@ -8,7 +8,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -50,5 +49,6 @@ class Method(cam.Method):
         mixed = images.clone()
         mixed[:, :, y0:y1, x0:x1] = images[other, :, y0:y1, x0:x1]
         kept = 1 - (x1 - x0) * (y1 - y0) / (height * width)  # λ of the area that was really pasted
-        labels = F.one_hot(targets, self.num_classes).float()
+        # Not one_hot, which looks at the labels where they are not on a GPU.
+        labels = (targets[:, None] == torch.arange(self.num_classes, device=targets.device)).float()
         return mixed, kept * labels + (1 - kept) * labels[other]

@@ -17,27 +17,28 @@ from pipeline import blocks, hiding, hierarchy
 from pipeline.backbones import Backbone
 from pipeline.methods import cam
 from pipeline.methods.cam import Criterion, Images, Outputs
-from pipeline.params import Section
+from pipeline.params import FilePath, Section
 
 LEVELS = ("order", "family", "species")
 
 
 class Params(Section):
     plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
-    """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16."""
-    hierarchy: Annotated[str | None, Field(json_schema_extra={"file": True})]
+    """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16
+    (the authors' code)."""
+    hierarchy: Annotated[FilePath | None, Field(json_schema_extra={"file": True})]
     """CSV of class, family, order. null: the birds' taxonomy where all classes are CUB's, else clusters of
-    the classes' mean features."""
+    the classes' mean features. DVC does not watch the file: after an edit, `dvc repro -f train`."""
     families: Annotated[int, Field(ge=1)]
     """At most so many. CUB has 37 (the paper's count, too)."""
     orders: Annotated[int, Field(ge=1)]
     """At most so many. CUB has 13 by today's taxonomy (the paper: 11)."""
     maps: Annotated[int, Field(ge=2)]
-    """R, the maps of each class at each level. Published: 8 VGG16 (code)."""
+    """R, the maps of each class at each level. Published: 8 for VGG16 (the authors' code)."""
     discrepancy_weight: Annotated[float, Field(ge=0)]
     """λ. Published: 0.01 (the authors' CUB script)."""
     width: Annotated[int, Field(ge=2)]
-    """Channels inside a head; the order's has half. Published: 1024."""
+    """Channels inside a head; the order's has half. Published: 1024 (the authors' code)."""
 
 
 def discrepancy(maps: Tensor) -> Tensor:

@@ -28,13 +28,14 @@ class Moments:
 
     def __init__(self, channels: int, device: torch.device) -> None:
         self.count = self.border_count = 0
+        device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
         self.total = torch.zeros(channels, dtype=torch.float64, device=device)
         self.border = torch.zeros_like(self.total)
         self.products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
 
     def add(self, features: Tensor) -> None:
         """[B, C, h, w]: a descriptor per cell."""
-        rows = features.double().permute(0, 2, 3, 1)
+        rows = features.to(self.total.device).double().permute(0, 2, 3, 1)
         flat, inner = rows.flatten(0, 2), rows[:, 1:-1, 1:-1]
         self.products += flat.mT @ flat
         self.total += flat.sum(0)

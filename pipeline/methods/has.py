@@ -18,7 +18,8 @@ from pipeline.params import Section
 
 class Params(Section):
     cell_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Side of a cell, pixels, drawn for each image; 0 hides nothing. Published: 0, 16, 32, 44, 56 at 224."""
+    """Side of a cell, pixels, drawn for each image; 0 hides nothing. Published
+    (the authors' code): 0, 16, 32, 44, 56 at 224."""
     probability: Annotated[float, Field(ge=0, le=1)]
     """That a cell is hidden. Published: 0.5 (§4.1)."""
 

@@ -21,7 +21,8 @@ from pipeline.params import Section
 
 class Params(Section):
     plug_points: hiding.PlugPoints
-    """After which points a non-local block stands. Published: pool2, pool3, pool4, conv5_3 of VGG16."""
+    """After which points a non-local block stands. Published: pool2, pool3, pool4, conv5_3 of VGG16
+    (the authors' code)."""
     combination: Literal["top", "top_bottom", "linear", "quadratic", "top20"]
     """g(r), the weight of the r-th ranked class. Published: quadratic on CUB (§4.3); top20 is what its
     successors use on ILSVRC."""

@@ -24,13 +24,15 @@ Three = Annotated[tuple[hiding.Fraction, ...], Field(min_length=3, max_length=3)
 
 class Params(Section):
     plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
-    """The maps that B1 and B2 read, by depth. Published: around the last two blocks."""
+    """The maps that B1 and B2 read, by depth. Published: around the last two blocks of
+    InceptionV3 (the authors' code)."""
     high: Three
     """Seeds of B2, B1 and C: above is object. Published: 0.7, 0.5, 0.7 (the authors' code)."""
     low: Three
     """Seeds of B2, B1 and C: below is background. Published: 0.05, 0.05, 0.1 (the authors' code)."""
     min_pixels: Annotated[int, Field(ge=0)]
-    """An image with fewer object pixels takes 0.7 of its maximum instead. Published: 30 at 224 px."""
+    """An image with fewer object pixels takes 0.7 of its maximum instead. Published: 30 at 224 px
+    (the authors' code)."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a branch. Published: 512 (later ports to VGG16)."""
     learning_rate_scale: Annotated[float, Field(gt=0)]

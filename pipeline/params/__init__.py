@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.params import yamlfile
-from pipeline.params.section import Section, described, unknown, validated, wrong
+from pipeline.params.section import (
+    FilePath,
+    Section,
+    described,
+    in_place,
+    unknown,
+    validated,
+    wrong,
+)
 from pipeline.params.settings import (
     Ablate,
     Box,
@@ -32,6 +40,7 @@ __all__ = [
     "Ablate",
     "Box",
     "Evaluate",
+    "FilePath",
     "Heatmaps",
     "Input",
     "Params",
@@ -280,11 +289,35 @@ def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
             f"weights is 'imagenet', which {backbone} has none of; "
             f"allowed: weights none or a file, or backbone {published}"
         )
+    problems += [*_missing_weights(raw.get("weights")), *_layer_problems(raw, allowed)]
     if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
         return problems  # told with the method's section
     if set(points) <= set(allowed):
         return problems
     return [*problems, wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
+
+
+def _missing_weights(weights: object) -> list[str]:
+    """A file of weights that is not there, which no stage would ask for before it trains."""
+    named = isinstance(weights, str) and weights not in ("none", "imagenet")
+    if not named or not Path(str(weights)).suffix or Path(in_place(str(weights))).is_file():
+        return []  # what is no file's name is told with the whole file
+    return [
+        f"weights is {weights!r}, and there is no such file; allowed: none, imagenet, or a file"
+    ]
+
+
+def _layer_problems(raw: Mapping[str, Any], points: tuple[str, ...]) -> list[str]:
+    """A layer that the backbone lacks, or that the heatmap has no use for."""
+    values, last = leaves(raw), "last_map"
+    name, layer = values.get("heatmap"), values.get("heatmaps.layer")
+    if not isinstance(layer, str) or layer == last:
+        return []
+    if layer not in points:
+        return [wrong("heatmaps.layer", layer, ", ".join((last, *points)))]
+    if name in ("cam", "scorecam"):
+        return [f"heatmaps.layer is {layer!r}, which {name} cannot use; allowed: {last}"]
+    return []
 
 
 def _changed(

@@ -118,6 +118,7 @@ QUICK: dict[str, Any] = {
     "methods.bas.area_weight": 0.7,
     "methods.bas.foreground_weight": 0.0,
     "methods.bas.top_classes": 80,
+    "methods.nl_ccam.combination": "quadratic",
     **widths(128),
     "ablate.always": True,
     "ablate.all": False,
@@ -155,7 +156,7 @@ ILSVRC = THESIS | {
     "dataset": "ilsvrc",
     "train.epochs": 10,
     "train.step_epochs": 3,
-    "methods.bas.top_classes": 0,
+    "methods.nl_ccam.combination": "top20",  # of its successors; the paper's own is not known
 }
 VGG16 = {"backbone": "vgg16", "train.weight_decay": 0.0005}
 RESNET50 = {
@@ -165,23 +166,25 @@ RESNET50 = {
     "methods.adl.drop_threshold": 0.9,
     "methods.icl.peak_threshold": 0.9,
 }
-# BAS's weights of the mask's area and of the foreground, by data and backbone (the authors' code).
+# BAS's weights of the mask's area and of the foreground, and the classes whose masks make the heatmap,
+# by data and backbone (the authors' code).
 BAS = {
-    ("cub", "vgg16"): (0.7, 0.0),
-    ("cub", "resnet50"): (1.2, 0.5),
-    ("ilsvrc", "vgg16"): (1.0, 0.05),
-    ("ilsvrc", "resnet50"): (2.0, 1.0),
+    ("cub", "vgg16"): (0.7, 0.0, 80),
+    ("cub", "resnet50"): (1.2, 0.5, 200),
+    ("ilsvrc", "vgg16"): (1.0, 0.05, 0),
+    ("ilsvrc", "resnet50"): (2.0, 1.0, 0),
 }
 
 
 def published(base: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
     """A data set's settings on a backbone."""
-    area, foreground = BAS[base["dataset"], backbone["backbone"]]
-    weights = {
+    area, foreground, classes = BAS[base["dataset"], backbone["backbone"]]
+    bas = {
         "methods.bas.area_weight": area,
         "methods.bas.foreground_weight": foreground,
+        "methods.bas.top_classes": classes,
     }
-    return {**base, **backbone, **weights}
+    return {**base, **backbone, **bas}
 
 
 # For the few real birds of a local archive (no known md5) on a CPU, with weights whose batch norm is

@@ -69,6 +69,13 @@ def test_gradcam_pp_is_finite_where_the_gradient_is_zero() -> None:
     assert heatmaps.gradcam_pp(A, torch.zeros_like(A)).tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-30])
+def test_gradcam_pp_of_gradients_too_small_for_their_third_power(scale: float) -> None:
+    """With (Σ A)·g far below 2, α is ½: half of relu(g)'s sum weighs each channel."""
+    expected = (G.relu().sum((2, 3), keepdim=True) / 2 * A).sum(1)
+    torch.testing.assert_close(heatmaps.gradcam_pp(A, G * scale) / scale, expected)
+
+
 def test_ivr_by_hand() -> None:
     maps = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], [[7.0] * 3] * 2])
     seen = boxes.ivr(maps, 0.4)  # the 0.4 quantile of 0…5 is 2
@@ -115,8 +122,8 @@ def test_gradients_as_one_image_and_class_at_a_time(name: str, layer: str) -> No
                     weight = torch.zeros(())
                     for value in slope.flatten().tolist():
                         below = 2 * value**2 + a.sum().item() * value**3
-                        if abs(below) > 1e-12:
-                            weight += value**2 / below * max(value, 0.0)
+                        if value > 0:
+                            weight += value**2 / below * value
                     expected += weight * a
             expected = expected.relu().detach()
             scale = expected.max().item() + 1e-9

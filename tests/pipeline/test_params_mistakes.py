@@ -71,6 +71,11 @@ def problems(changes: Mapping[str, object]) -> list[str]:
          "allowed: pool3, pool4, last (the plug points of small)"),
         ({"weights": "imagenet", "backbone": "small"}, "weights is 'imagenet', which small has none of; "
          "allowed: weights none or a file, or backbone big"),
+        ({"weights": "no.pth"},
+         "weights is 'no.pth', and there is no such file; allowed: none, imagenet, or a file"),
+        ({"heatmap": "gradcam", "heatmaps.layer": "pool1"},
+         "heatmaps.layer is 'pool1'; allowed: last_map, pool3, pool4, last"),
+        ({"heatmaps.layer": "pool4"}, "heatmaps.layer is 'pool4', which cam cannot use; allowed: last_map"),
         # several values at odds
         ({"input.crop": 145}, "input.crop is 145; allowed: at most resize, which is 144"),
         ({"train.warmup_epochs": 14, "ablate.variants.hide-soft.set": {}},

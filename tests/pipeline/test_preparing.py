@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import packed, preparing
+from pipeline import evaluation, packed, params, preparing, results, training
+from pipeline.checkpoints import Checkpoint
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, draw, folder
 from pipeline.disk import full_disk_told
 from pipeline.errors import UserError
 from pipeline.outputs import whole_directory
 from pipeline.params.settings import Prepare
+from tests import tiny
 from tests.made import cub_files, encode, noise, tar
 
 SETTINGS = Prepare(
@@ -193,8 +195,9 @@ def test_an_error_of_the_source_ends_the_work(tmp_path: Path, workers: int) -> N
         prepared(replace(dataset(), examples=examples), tmp_path, workers=workers)
 
 
-def test_cub_and_the_same_images_as_a_folder_are_prepared_alike(tmp_path: Path) -> None:
-    """Same images, boxes and splits by another way: the same bytes, so the same training result."""
+@pytest.fixture
+def birds_both_ways(tmp_path: Path) -> tuple[Path, Path]:
+    """The same images, boxes and split prepared as `cub` and as `folder`."""
     files = cub_files()
     raw, photos = tmp_path / "raw", tmp_path / "photos"
     raw.mkdir()
@@ -209,18 +212,45 @@ def test_cub_and_the_same_images_as_a_folder_are_prepared_alike(tmp_path: Path) 
     (tmp_path / "boxes.csv").write_text("\n".join(["image_id,x0,y0,x1,y1", *lines]))
     splits = [f"{entry.id},{entry.split}" for entry in reversed(birds.index)]
     (tmp_path / "split.csv").write_text("\n".join(["image_id,split", *splits]))
-    params = folder.Params(
+    how = folder.Params(
         images=str(photos),
         boxes=str(tmp_path / "boxes.csv"),
         test_fraction=0.0,
         split=str(tmp_path / "split.csv"),
         split_seed=0,
     )
-    folder.download(params, tmp_path, Report())
-    prepared(folder.read(params, tmp_path), tmp_path / "folder")
+    folder.download(how, tmp_path, Report())
+    prepared(folder.read(how, tmp_path), tmp_path / "folder")
+    return tmp_path / "cub", tmp_path / "folder"
 
-    ours, theirs = contents(tmp_path / "folder"), contents(tmp_path / "cub")
+
+def test_cub_and_the_same_images_as_a_folder_are_prepared_alike(
+    birds_both_ways: tuple[Path, Path],
+) -> None:
+    theirs, ours = map(contents, birds_both_ways)
     metas = ours.pop("meta.json"), theirs.pop("meta.json")
     assert len(ours) == 3
     assert ours == theirs
     assert metas[0] != metas[1]  # they say where they come from
+
+
+def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
+    birds_both_ways: tuple[Path, Path], tmp_path: Path
+) -> None:
+    figures = []
+    for prepared_as in birds_both_ways:
+        name = prepared_as.name
+        settings = params.load(tiny.write_params(tmp_path, dataset=name, input__crop=32))
+        checkpoint = Checkpoint(tmp_path / "state" / name)
+        model, _ = training.train(settings, prepared_as, checkpoint, training.Progress())
+        seen = evaluation.evaluate(
+            model, prepared_as, "test", settings, selection="fixed", threshold=0.2
+        )
+        told = {"selection": "fixed", "threshold": 0.2, "baselines": {}, "model_sha256": ""}
+        figures.append(results.localization(seen, settings, **told))  # type: ignore[arg-type]
+        images = packed.Split.open(prepared_as, "test")
+        names = packed.read_meta(prepared_as).class_names
+        figures.append(results.per_image(seen, images, names, settings))
+    assert [figure.pop("dataset") for figure in figures[::2]] == ["cub", "folder"]
+    assert figures[:2] == figures[2:]
+    assert figures[0]["n_boxes"] == len(figures[1]) == 4

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import params
+from pipeline.errors import UserError
 from stages import check, entry
+from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 MARKER = Path("data/params.ok")
@@ -44,3 +47,47 @@ def test_every_problem_is_told_and_nothing_written(
         "error: params.yaml: trian",
     ]
     assert not MARKER.exists()
+
+
+@pytest.mark.parametrize("workspace", [True, False])
+def test_what_an_experiment_left_in_params_is_told(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: bool
+) -> None:
+    """An experiment of `--temp` or the queue has a params.yaml of its own, which goes with it."""
+    Path("params.yaml").write_text(text.replace("\nseed: ", "\nseed: -1"))
+    monkeypatch.setenv("DVC_EXP_NAME", "wide-eyed")
+    monkeypatch.setenv("DVC_ROOT", str(Path.cwd() if workspace else Path.cwd().parent))
+    with pytest.raises(SystemExit):
+        entry.run(check.main)
+    lines = capsys.readouterr().err.splitlines()
+    assert any("git checkout params.yaml" in line for line in lines) == workspace
+    assert lines[-1].startswith("error: params.yaml: seed is -1")
+
+
+def test_files_are_the_projects_also_in_an_experiments_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --queue` runs in a copy of what Git knows, which the user's files are not in."""
+    project, copy = tmp_path / "project", tmp_path / "copy"
+    copy.mkdir()
+    (project / "own").mkdir(parents=True)
+    (project / "own" / "w.pth").touch()
+    (project / "tree.csv").touch()
+    for folder in (project, copy):
+        tiny.write_params(
+            folder,
+            method="danet",
+            weights="own/w.pth",
+            methods__danet__hierarchy="tree.csv",
+        )
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    for folder, root in ((project, ""), (copy, f"{project}/")):
+        monkeypatch.chdir(folder)
+        read = params.load()
+        assert read.weights == f"{root}own/w.pth"
+        assert read.method_params.model_dump()["hierarchy"] == f"{root}tree.csv"
+        params.load_all()
+    assert params.flat(params.load())["weights"] == f"{project}/own/w.pth"
+    monkeypatch.delenv("DVC_ROOT")
+    with pytest.raises(UserError, match=r"weights is 'own/w\.pth', and there is no such file"):
+        params.load_all()

@@ -200,9 +200,15 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     Image.new("RGB", (120, 80), (200, 60, 60)).save(photos / "a.jpg")
     Image.new("L", (50, 90), 128).save(photos / "more" / "b.png")
     (photos / "broken.jpg").write_bytes(b"no image")
+    said = project.folder / "metrics" / "localization.json"
+    before = said.read_text()
+    assert '"name": "cam"' in before
+    said.write_text(before.replace('"name": "cam"', '"name": "smooth_gradcam++"'))
     done = project.run(
         "python", "-m", "stages.predict", str(photos), "--out", str(tmp_path / "out"), "--heatmaps"
     )
+    said.write_text(before)
+    assert "27 forward passes, 9 per image: smooth_gradcam++" in done.stdout
     assert "broken.jpg" in done.stdout
     boxes = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in boxes] == ["image", "a.jpg", "more/b.png"]

@@ -1,3 +1,4 @@
+import argparse
 import csv
 import json
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.saved_maps import Truth
 from stages import score
 from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
 
@@ -149,17 +151,46 @@ def test_bad_maps_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert told[0].startswith("maps/bird/one.npy cannot be read as an array")
     assert told[1] == "maps/two.npy has shape (3, 4, 5); allowed: (height, width)"
     assert told[2] == "maps/three.npy holds NaN or infinite values"
-    np.save(maps / "two.npy", np.zeros((3, 4), complex))
-    assert "holds complex128" in mistakes(folder, monkeypatch)[1]
+    for values, what in (
+        (np.zeros((3, 4), complex), "complex128; allowed: real numbers"),
+        (np.array([[1e308, -1e308]]), "values of 1.0e+308; allowed: up to 1.1e+307"),
+        (np.array([[3e38, 0]], np.float32), "values of 3.0e+38; allowed: up to 2.1e+37"),
+    ):
+        np.save(maps / "two.npy", values)
+        assert mistakes(folder, monkeypatch)[1] == f"maps/two.npy holds {what}"
+    np.save(maps / "two.npy", np.array([[{}]]), allow_pickle=True)
+    assert "allow_pickle=False" in mistakes(folder, monkeypatch)[1]
+    with (maps / "two.npy").open("wb") as file:
+        np.savez(file, np.zeros((3, 4)))
+    assert mistakes(folder, monkeypatch)[1].startswith("maps/two.npy holds several arrays")
 
 
 def test_missing_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "maps" / "two.npy").unlink()
+    (folder / "masks").mkdir()
     told = mistakes(folder, monkeypatch, "--masks", f"{folder}/masks")
     assert told[0] == "maps/two.npy is missing: boxes.csv names it"
     assert told[1] == "masks/bird/one.png is missing: boxes.csv names it"
     (folder / "boxes.csv").unlink()
     assert mistakes(folder, monkeypatch) == ["boxes.csv cannot be read: No such file or directory"]
+
+
+def test_no_folder_of_maps_is_one_mistake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "maps").rename(folder / "elsewhere")
+    assert mistakes(folder, monkeypatch) == ["maps is no folder"]
+
+
+def test_memory_is_bounded_whatever_the_images_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = argparse.Namespace(protocol="classic", size=None, boxes="boxes.csv")
+    photograph, small = (Truth(size, np.zeros((0, 4))) for size in ((3000, 4000), (30, 40)))
+    assert score.at_once([small, photograph], options) == 5
+    assert score.at_once([small], options) == 64
+    (folder / "boxes.csv").write_text(HEADER + "two,1,2,3,4,600000,400000\n")
+    (told,) = mistakes(folder, monkeypatch)
+    assert told.startswith("boxes.csv has an image of 600000 × 400000; allowed: up to 67,108,864")
+    assert run(folder, monkeypatch, "--protocol", "classic", "--size", "50")["n"] == 1
 
 
 @pytest.mark.parametrize(
@@ -182,6 +213,11 @@ def test_bad_boxes_are_named(
 ) -> None:
     (folder / "boxes.csv").write_text(text)
     assert mistakes(folder, monkeypatch)[0].startswith(told)
+
+
+def test_boxes_in_another_encoding_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "boxes.csv").write_bytes(HEADER.encode("utf-16"))
+    assert mistakes(folder, monkeypatch)[0].startswith("boxes.csv is no CSV in UTF-8: ")
 
 
 def test_many_mistakes_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What every file of pipeline/methods promises, on every backbone."""
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pipeline import backbones, methods
 from pipeline.errors import UserError
@@ -112,6 +114,33 @@ def test_a_training_step_reaches_every_parameter_and_leaves_the_batch(
     assert torch.equal(images, given[0]) and torch.equal(targets, given[1])
 
 
+# Biases that the softmax over keys, or the batch norm behind them, takes out again.
+WITHOUT_EFFECT = re.compile(r"(non_local\.\w+|attend)\.(key|value|out)\.bias")
+
+
+def test_every_parameter_that_should_learn_moves(small: Method) -> None:
+    """A gradient that is there but zero for ever would pass the test above."""
+    model = copy.deepcopy(small)
+    groups = model.parameter_groups(0.02, 1)
+    optimizer = torch.optim.SGD(groups, lr=0.02)
+    learn = {id(p) for group in groups if group["multiplier"] for p in group["params"]}
+    left = {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if id(parameter) in learn and not WITHOUT_EFFECT.fullmatch(name)
+    }
+    assert left
+    for seed in range(60):  # blocks that begin as the identity need a few; draws decide what acts
+        optimizer.zero_grad()
+        training_loss(model, *batch(4), seed).backward()
+        optimizer.step()
+        now = dict(model.named_parameters())
+        left = {name: before for name, before in left.items() if torch.equal(before, now[name])}
+        if not left:
+            break
+    assert not left
+
+
 def test_the_same_generator_gives_the_same_loss(small: Method) -> None:
     assert torch.equal(training_loss(small, *batch()), training_loss(small, *batch()))
 
@@ -184,15 +213,27 @@ class NoWaiting(TorchDispatchMode):
         "allclose",
     )  # fmt: skip
 
+    def __init__(self, *on_device: Tensor) -> None:
+        """on_device: these and all that is computed from them are on the GPU; none given: everything."""
+        super().__init__()
+        self.on_device = {id(tensor): tensor for tensor in on_device}  # held, so that no id returns
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if self.on_device and not any(id(tensor) in self.on_device for tensor in given):
+            return func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         assert name not in self.WAITING, f"{name} waits for the device"
         if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
             indices = [i for i in args[1] if i is not None]
             assert all(i.dtype not in (torch.bool, torch.uint8) for i in indices), "boolean index"
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self.on_device:
+            made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            self.on_device |= {id(tensor): tensor for tensor in made}
+        return result
 
 
 @pytest.mark.parametrize("trap", ["item", "branch", "nonzero", "boolean index"])
@@ -210,8 +251,19 @@ def test_the_watch_for_waiting_sees_it(trap: str) -> None:
                 tensor[tensor > 0]
 
 
+def test_the_watch_tells_the_device_from_the_processor() -> None:
+    here, there = torch.ones(3), torch.ones(3)
+    with NoWaiting(there):
+        here.sum().item()
+        with pytest.raises(AssertionError):
+            (here + there).sum().item()
+
+
 def test_a_training_step_never_waits_for_the_device(model: Method) -> None:
-    images, targets = begin_step(model, *batch())
+    """What `on_batch` draws is on the CPU and may be looked at; the batch is not."""
+    images, targets = batch()
+    with NoWaiting(images, targets):
+        images, targets = begin_step(model, images, targets)
     with NoWaiting():
         model.loss(model(images, targets), targets, F.cross_entropy).backward()
 
