@@ -34,6 +34,7 @@ CODE = (
     "distributed.py",
     "hiding.py",
     "hierarchy.py",
+    "cub_taxonomy.csv",
     "loading.py",
     "packed.py",
     "training.py",
@@ -74,7 +75,7 @@ def training_params(params: Params) -> dict[str, Any]:
         if marks.get("when") != "evaluation":
             method[name] = value
     weights = params.weights
-    if weights not in ("none", "imagenet"):
+    if Path(weights).is_file():
         weights = digest_file(Path(weights))
     train = params.train.model_dump(mode="json", exclude={"workers", "cache_mib"})
     return {

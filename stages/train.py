@@ -90,9 +90,9 @@ def trained(
         def on_epoch(record: training.Epoch) -> None:
             run.metrics(record, step=int(record["epoch"]))
             bar.update(1)
+            val = f"val {record['val_accuracy']:.1f} %, " if "val_accuracy" in record else ""
             bar.set_postfix_str(
-                f"loss {record['train_loss']:.3f}, accuracy {record['train_accuracy']:.1f} %, "
-                f"val {record.get('val_accuracy', float('nan')):.1f} %, "
+                f"loss {record['train_loss']:.3f}, accuracy {record['train_accuracy']:.1f} %, {val}"
                 f"{record['images_per_second']:.0f} images/s"
             )
 
