@@ -2,12 +2,20 @@
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pipeline.datasets import Dataset, Entry
+
+
+def every(dataset: Dataset) -> Iterator[tuple[Entry, bytes]]:
+    """Every example of a dataset, in its own order, with its file's bytes."""
+    for i, content in dataset.examples(range(len(dataset.index))):
+        yield dataset.index[i], content if isinstance(content, bytes) else content.read()
 
 
 def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:

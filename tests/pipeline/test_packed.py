@@ -26,7 +26,7 @@ def write(root: Path, index: list[Entry], order: list[int], skipped: int | None 
     with packed.Writer(root, "train", index, per_file=4) as writer:
         for i in order:
             if i == skipped:
-                writer.skip(i)
+                writer.skip(i, "it is empty")
             else:
                 writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
 
