@@ -7,6 +7,7 @@ height, width: of the original image; boxes: x0, y0, x1, y1, half-open edges in 
 Arrow reader opens the files (pandas.read_feather, polars.read_ipc, pyarrow.ipc.open_file).
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -164,7 +165,7 @@ def _offsets(lengths: Sequence[int]) -> pa.Buffer:
 
 @dataclass(frozen=True)
 class Notes:
-    """What there is to tell of the images of a file, by id: why one is left out, boxes that leave it."""
+    """What there is to tell of a file's images, by id: why one is left out, boxes that leave it."""
 
     unreadable: dict[str, str] = field(default_factory=dict)
     outside: dict[str, list[str]] = field(default_factory=dict)
@@ -180,7 +181,7 @@ class Writer:
 
     What comes is spooled to the disk until a file's images are all there: memory stays bounded by
     `ROWS_PER_BATCH` images whatever the order and the size of the dataset. A file appears whole, or
-    not at all also at a power cut; files that are there already are left as they are.
+    not at all also at a power cut. Files that are there already, and are as they were written, are kept.
     """
 
     def __init__(
@@ -250,15 +251,22 @@ class File:
 
     def __init__(self, path: Path, entries: Sequence[Entry]) -> None:
         self.path, self.entries = path, entries
-        self.notes, self._notes_path = Notes(), path.with_suffix(NOTES)
         self._spool: _Spool | None = None
-        self.pending = 0 if path.exists() else len(entries)
-        if path.exists():
-            if self._notes_path.exists():
-                self.notes = Notes(**read_json(self._notes_path))
-        elif not entries:
+        made = self._made()
+        self.notes, self.pending = made or Notes(), 0 if made else len(entries)
+        if not made and not entries:
             self._spool = _Spool(path.parent, 0)
             self._finish(self._spool)
+
+    def _made(self) -> Notes | None:
+        """The notes on the file, if it is there and as it was written."""
+        try:
+            values = read_json(self.path.with_suffix(NOTES))
+            if values.pop("sha256") == _sha256(self.path):
+                return Notes(**values)
+        except FileNotFoundError:
+            pass
+        return None
 
     def add(self, row: int, encoded: bytes, size: tuple[int, int]) -> None:
         self._spool = self._spool or _Spool(self.path.parent, len(self.entries))
@@ -274,16 +282,14 @@ class File:
         self._spool = None
 
     def _finish(self, spool: "_Spool") -> None:
-        # First: where the Arrow file is, its notes are.
-        self._notes_path.unlink(missing_ok=True)
-        if self.notes != Notes():
-            write_json(self._notes_path, asdict(self.notes))
         with whole_file(self.path) as partial, partial.open("wb") as file:
             with pa.ipc.new_file(file, SCHEMA) as sink:
                 for batch in self._batches(spool):
                     sink.write_batch(batch)
             file.flush()
             os.fsync(file.fileno())
+        digest = _sha256(self.path)
+        write_json(self.path.with_suffix(NOTES), {"sha256": digest, **asdict(self.notes)})
         self.drop()
 
     def _batches(self, spool: "_Spool") -> Iterator[pa.RecordBatch]:
@@ -312,6 +318,11 @@ class File:
                 ),
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Spool:

@@ -1,4 +1,4 @@
-"""Finished files of work that may be cut short, kept until all of it is done.
+"""Finished files of work that may be cut short, kept until all of it is done and saved.
 
 DVC empties a stage's outputs before it runs, and an experiment's temporary copy of the project ends with
 it. What must outlive both lies in the project's own `.checkpoints/<stage>/<fingerprint>/`.
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import project_path
+from pipeline.outputs import whole_directory
 
-FORGOTTEN = 30 * 24 * 3600  # seconds after which work that nobody went on with is removed
+FORGOTTEN = 7 * 24 * 3600  # seconds after which work that nobody went on with is removed
+ROOM = 3  # times its size that must be free
 
 
 def fingerprint(values: Mapping[str, Any], code: Iterable[Path]) -> str:
@@ -33,7 +35,8 @@ def fingerprint(values: Mapping[str, Any], code: Iterable[Path]) -> str:
 def held(stage: str, name: str, say: Callable[[str], None]) -> Iterator[Path]:
     """The folder of the finished files of `name`, a fingerprint; only one process at a time has it.
 
-    It outlives the block unless it is empty; `drop` it once its content is where it belongs.
+    It outlives the block unless it is empty: what the stage leaves is safe only when DVC has saved it,
+    after its end; then `drop_saved` removes the folder.
     """
     folder = project_path(".checkpoints") / stage / name
     _forget(folder.parent, folder)
@@ -46,17 +49,35 @@ def held(stage: str, name: str, say: Callable[[str], None]) -> Iterator[Path]:
             folder.rmdir()  # only if it is empty
 
 
-def drop(folder: Path) -> None:
-    """Remove the folder, which must be held: all of it is done."""
-    shutil.rmtree(folder)
+def hand_over(folder: Path, files: Iterable[Path], output: Path) -> None:
+    """Make `files` of the held `folder` the whole of the directory `output`, without a copy if it can be.
+
+    The folder stays while there is room for it: DVC makes copies of its own, and may be cut short too.
+    The next process that asks for the same work takes it from there.
+    """
+    linked, size = True, 0
+    with whole_directory(output) as out:
+        for file in files:
+            size += file.stat().st_size
+            try:
+                os.link(file, out / file.name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(file, out / file.name)
+                linked = False
+    if not linked or shutil.disk_usage(folder).free < ROOM * size:
+        shutil.rmtree(folder)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Make `target` the file `source`: the same bytes on the disk where that can be, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+def drop_saved(stage: str, output: Path) -> None:
+    """Remove the folders of the work that is in `output`; for a later stage, as DVC has saved it then."""
+    for folder in (project_path(".checkpoints") / stage).glob("*"):
+        if (meta := _meta(folder)) is not None and meta == _meta(output):
+            _remove(folder)
+
+
+def _meta(folder: Path) -> bytes | None:
+    path = folder / "meta.json"
+    return path.read_bytes() if path.exists() else None
 
 
 def _locked(folder: Path, say: Callable[[str], None]) -> int:
@@ -74,15 +95,19 @@ def _locked(folder: Path, say: Callable[[str], None]) -> int:
 
 
 def _forget(store: Path, ours: Path) -> None:
-    """Remove the folders that nobody holds or has gone on with for long."""
+    """Remove the folders that nobody has gone on with for long."""
     for folder in store.glob("*"):
-        if folder == ours or time.time() - folder.stat().st_mtime < FORGOTTEN:
-            continue
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            drop(folder)
-        except BlockingIOError:
-            pass  # somebody is at it
-        finally:
-            os.close(lock)
+        if folder != ours and time.time() - folder.stat().st_mtime > FORGOTTEN:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, unless a process has it."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)

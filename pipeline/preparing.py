@@ -81,6 +81,8 @@ def prepare(
     for mine in positions:
         row_of[mine] = np.arange(len(mine))
     notes = packed.Notes()
+    if made := len(list(out.glob(f"*{packed.NOTES}"))):
+        report.say(f"checking {made:,} files that are finished")
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
@@ -97,8 +99,7 @@ def prepare(
         done = len(index) - len(wanted)
         if done:
             report.say(
-                f"goes on where it was cut short: {done:,} of {len(index):,} images are in files that "
-                "are finished"
+                f"goes on where it was cut short: {done:,} of {len(index):,} images are in them"
             )
         report.progress(done, len(index), "image")
         for position, image in _prepared(dataset, wanted, settings, workers):

@@ -8,7 +8,6 @@ import os
 
 from pipeline import datasets, packed, params, parts, preparing
 from pipeline.disk import trouble_told
-from pipeline.outputs import whole_directory
 from stages import entry
 from stages.layout import PREPARED, RAW
 from stages.progress import Bar
@@ -19,23 +18,24 @@ IMAGES_PER_PROCESS = 1000  # what a process decodes in the seconds it takes to s
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages.preprocess", description=__doc__).parse_args()
     settings = params.load(method=False)
-    with trouble_told(PREPARED):
+    with trouble_told(RAW):
         Bar.write(f"{settings.dataset}: reading the index in {RAW}")
         dataset = datasets.module(settings.dataset).read(settings.data, RAW)
-        name = preparing.fingerprint(dataset, settings.data, settings.prepare)
-        with parts.held("preprocess", name, Bar.write) as finished:
-            with Bar(total=len(dataset.index), desc="preprocess", unit="image") as bar:
-                meta = preparing.prepare(
-                    dataset,
-                    settings.prepare,
-                    finished,
-                    workers=processes(len(dataset.index)),
-                    report=datasets.Report(Bar.write, bar.to),
-                )
-            with whole_directory(PREPARED) as out:
-                for file in packed.files(finished):
-                    parts.copy(file, out / file.name)
-            parts.drop(finished)
+    name = preparing.fingerprint(dataset, settings.data, settings.prepare)
+    with parts.held("preprocess", name, Bar.write) as finished:
+        with (
+            trouble_told(finished),
+            Bar(total=len(dataset.index), desc="preprocess", unit="image") as bar,
+        ):
+            meta = preparing.prepare(
+                dataset,
+                settings.prepare,
+                finished,
+                workers=processes(len(dataset.index)),
+                report=datasets.Report(Bar.write, bar.to),
+            )
+        with trouble_told(PREPARED):
+            parts.hand_over(finished, packed.files(finished), PREPARED)
     for image, reason in meta.unreadable.items():
         print(f"left out: {image}: {reason}")
     size = sum(file.stat().st_size for file in PREPARED.iterdir())

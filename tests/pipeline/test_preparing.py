@@ -55,7 +55,7 @@ def prepared(data: Dataset, out: Path, workers: int = 1, **changes: object) -> p
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in root.iterdir()}
+    return {path.name: path.read_bytes() for path in packed.files(root)}
 
 
 def test_what_is_packed(tmp_path: Path) -> None:
