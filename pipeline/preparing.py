@@ -29,7 +29,13 @@ from pipeline.params.settings import Prepare
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 PACKAGE = Path(__file__).parent
 # What the bytes depend on, beside the dataset's own file; a test holds this against the imports.
-CODE = ("archives.py", "datasets/__init__.py", "images.py", "packed.py", "preparing.py")
+CODE = (
+    "archives.py",
+    "datasets/__init__.py",
+    "images.py",
+    "packed.py",
+    "preparing.py",
+)
 TOGETHER = 8  # images that go to a process at once
 QUEUED = 3  # such groups per process that are worked at or wait, there or for the writer
 TOLERANCE = 1  # pixels a box of the user's own may lie over the edge: rounding

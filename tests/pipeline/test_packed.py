@@ -49,6 +49,13 @@ def test_columns_come_back_in_the_order_of_the_index(tmp_path: Path) -> None:
         assert boxes.tolist() == entry.boxes.tolist()
 
 
+def test_opening_makes_no_column(tmp_path: Path) -> None:
+    write(tmp_path, entries(6), list(range(6)))
+    split = packed.Split.open(tmp_path, "train")
+    assert (len(split), split.encoded(5)) == (6, bytes([5]) * 6)
+    assert not {"ids", "labels", "sizes", "boxes"} & set(vars(split))
+
+
 def test_bytes_do_not_depend_on_the_order_of_coming(tmp_path: Path) -> None:
     index = entries(9)
     write(tmp_path / "a", index, list(range(9)))

@@ -2,6 +2,8 @@
 
 import errno
 import random
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import packed, preparing
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, draw, folder
@@ -16,6 +19,7 @@ from pipeline.disk import trouble_told
 from pipeline.errors import UserError
 from pipeline.outputs import whole_directory
 from pipeline.params.settings import Prepare
+from tests.imports import ROOT, imported
 from tests.made import cub_files, encode, every, noise, tar
 
 SETTINGS = Prepare(
@@ -235,3 +239,118 @@ def test_cub_and_the_same_images_as_a_folder_are_prepared_alike(tmp_path: Path) 
     assert len(ours) == 3
     assert ours == theirs
     assert metas[0] != metas[1]  # they say where they come from
+
+
+def test_the_fingerprint_is_of_all_code_that_decides_the_bytes() -> None:
+    names = sorted(path.stem for path in (ROOT / "pipeline" / "datasets").glob("[a-z]*.py"))
+    assert len(names) >= 4
+    # What only draws, fetches or checks what is in data/raw, or tells, writes and names files.
+    others = {"creatures", "disk", "errors", "fetch", "habitat", "outputs", "parts"}
+    for name in names:
+        files = imported(ROOT / "pipeline" / "preparing.py") | imported(
+            ROOT / "pipeline" / "datasets" / f"{name}.py"
+        )
+        found = {file.relative_to(ROOT / "pipeline").as_posix() for file in files}
+        found = {f for f in found if not f.startswith("params/") and f[:-3] not in others}
+        if name == "folder":  # reads no archive
+            found.add("archives.py")
+        assert found == {*preparing.CODE, f"datasets/{name}.py"}
+
+
+def test_the_fingerprint_tells_settings_apart() -> None:
+    data = replace(dataset(), name="folder")
+    first = preparing.fingerprint(data, SETTINGS, SETTINGS)
+    assert first == preparing.fingerprint(
+        data, SETTINGS, SETTINGS.model_copy(update={"skip_unreadable": True})
+    )
+    for change in ("short_side", "jpeg_quality", "val_seed"):
+        other = SETTINGS.model_copy(update={change: 17})
+        assert preparing.fingerprint(data, SETTINGS, other) != first
+        assert preparing.fingerprint(data, other, SETTINGS) != first
+    assert preparing.fingerprint(replace(data, checksum="1f"), SETTINGS, SETTINGS) != first
+
+
+def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "IMAGES_PER_FILE", 5)
+    prepared(dataset(), tmp_path / "whole")
+    asked: list[list[int]] = []
+    said: list[str] = []
+    told: list[tuple[int, int, str]] = []
+
+    def again(out: Path, examples: int) -> None:
+        """One run that is cut short after some examples."""
+
+        def cut(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+            asked.append([int(i) for i in wanted])
+            yield from ((i, encode(noise(40, 30, i))) for i in asked[-1][:examples])
+            if examples < len(asked[-1]):
+                raise KeyboardInterrupt
+
+        out.mkdir(exist_ok=True)
+        report = Report(said.append, lambda *p: told.append(p))
+        preparing.prepare(replace(dataset(), examples=cut), SETTINGS, out, workers=1, report=report)
+
+    with pytest.raises(KeyboardInterrupt):
+        again(tmp_path / "out", 8)
+    assert said == []
+    told.clear()
+    again(tmp_path / "out", 20)
+    assert said == [
+        "checking 1 files that are finished",
+        "goes on where it was cut short: 5 of 20 images are in them",
+    ]
+    assert (told[0], told[-1], len(told)) == ((5, 20, "image"), (20, 20, "image"), 16)
+    first, second = asked
+    assert len(first) == 20  # file by file: 12 training images, 4 of val, 4 of test
+    assert second == first[5:]  # of the other three only what was in no file is lost
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from pipeline import packed, preparing
+from pipeline.datasets import Report
+packed.IMAGES_PER_FILE, packed.ROWS_PER_BATCH = 100, 10
+from tests.pipeline.test_preparing import large
+large(int(sys.argv[1]), Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def large(count: int, out: Path) -> None:
+    """Prepare `count` images of 150 kB, which come in no order."""
+    index = [
+        Entry(f"{k}/{i:05d}", k, "train" if i % 4 else "test", BOX)
+        for k in range(2)
+        for i in range(count // 2)
+    ]
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    encoded = encode(Image.fromarray(noise), quality=95)
+
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        order = list(wanted)
+        random.Random(0).shuffle(order)
+        yield from ((i, encoded) for i in order)
+
+    data = Dataset("made", "photos", ["0", "1"], index, "", True, True, examples)
+    settings = SETTINGS.model_copy(update={"short_side": 300, "jpeg_quality": 95})
+    out.mkdir()
+    preparing.prepare(data, settings, out, workers=1, report=Report())
+    assert sum(file.stat().st_size for file in packed.files(out)) > 100_000 * count
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    mib = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, str(count), str(tmp_path / str(count))],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for count in (100, 500)
+    ]
+    assert mib[1] - mib[0] < 20  # the 400 images are 60 MB
