@@ -86,7 +86,7 @@ def slices(
             archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
         for member_name, member in members(archive, where):
             if member.offset_data + member.size > end:
-                break
+                raise UserError(f"{where}: damaged or truncated at {member.name}; {AGAIN}")
             yield member_name, Slice(str(path), member.offset_data, member.size)
         file.seek(archive.offset)  # of the block that is no header
         if archive.offset + tarfile.BLOCKSIZE > end or any(file.read(tarfile.BLOCKSIZE)):
