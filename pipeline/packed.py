@@ -264,8 +264,8 @@ class File:
             values = read_json(self.path.with_suffix(NOTES))
             if values.pop("sha256") == _sha256(self.path):
                 return Notes(**values)
-        except FileNotFoundError:
-            pass
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass  # not there, or cut off with the power
         return None
 
     def add(self, row: int, encoded: bytes, size: tuple[int, int]) -> None:

@@ -44,9 +44,9 @@ def held(stage: str, name: str, say: Callable[[str], None]) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        os.close(lock)
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if it is empty
+        os.close(lock)
 
 
 def hand_over(folder: Path, files: Iterable[Path], output: Path) -> None:
@@ -71,13 +71,9 @@ def hand_over(folder: Path, files: Iterable[Path], output: Path) -> None:
 def drop_saved(stage: str, output: Path) -> None:
     """Remove the folders of the work that is in `output`; for a later stage, as DVC has saved it then."""
     for folder in (project_path(".checkpoints") / stage).glob("*"):
-        if (meta := _meta(folder)) is not None and meta == _meta(output):
-            _remove(folder)
-
-
-def _meta(folder: Path) -> bytes | None:
-    path = folder / "meta.json"
-    return path.read_bytes() if path.exists() else None
+        with contextlib.suppress(FileNotFoundError):  # unfinished, or removed by another process
+            if (folder / "meta.json").read_bytes() == (output / "meta.json").read_bytes():
+                _remove(folder)
 
 
 def _locked(folder: Path, say: Callable[[str], None]) -> int:
@@ -97,8 +93,9 @@ def _locked(folder: Path, say: Callable[[str], None]) -> int:
 def _forget(store: Path, ours: Path) -> None:
     """Remove the folders that nobody has gone on with for long."""
     for folder in store.glob("*"):
-        if folder != ours and time.time() - folder.stat().st_mtime > FORGOTTEN:
-            _remove(folder)
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            if folder != ours and time.time() - folder.stat().st_mtime > FORGOTTEN:
+                _remove(folder)
 
 
 def _remove(folder: Path) -> None:

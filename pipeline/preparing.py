@@ -36,7 +36,7 @@ CODE = (
     "packed.py",
     "preparing.py",
 )
-TOGETHER = 8  # images that go to a process at once
+TOGETHER = 4  # images that go to a process at once
 QUEUED = 3  # such groups per process that are worked at or wait, there or for the writer
 TOLERANCE = 1  # pixels a box of the user's own may lie over the edge: rounding
 

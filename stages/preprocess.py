@@ -22,7 +22,7 @@ def main() -> None:
         Bar.write(f"{settings.dataset}: reading the index in {RAW}")
         dataset = datasets.module(settings.dataset).read(settings.data, RAW)
     name = preparing.fingerprint(dataset, settings.data, settings.prepare)
-    with parts.held("preprocess", name, Bar.write) as finished:
+    with trouble_told(PREPARED), parts.held("preprocess", name, Bar.write) as finished:
         with (
             trouble_told(finished),
             Bar(total=len(dataset.index), desc="preprocess", unit="image") as bar,
@@ -34,8 +34,7 @@ def main() -> None:
                 workers=processes(len(dataset.index)),
                 report=datasets.Report(Bar.write, bar.to),
             )
-        with trouble_told(PREPARED):
-            parts.hand_over(finished, packed.files(finished), PREPARED)
+        parts.hand_over(finished, packed.files(finished), PREPARED)
     for image, reason in meta.unreadable.items():
         print(f"left out: {image}: {reason}")
     size = sum(file.stat().st_size for file in PREPARED.iterdir())

@@ -45,9 +45,12 @@ class Slice:
     size: int
 
     def read(self) -> bytes:
-        with Path(self.path).open("rb", buffering=0) as file:
-            file.seek(self.offset)
-            found = file.read(self.size)
+        try:
+            with Path(self.path).open("rb", buffering=0) as file:
+                file.seek(self.offset)
+                found = file.read(self.size)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} is gone; put it back") from error
         if len(found) < self.size:
             raise UserError(f"{self.path} ends before byte {self.offset + self.size:,}; it changed")
         return found

@@ -71,6 +71,19 @@ def test_skipped_images_are_left_out(tmp_path: Path) -> None:
     assert split.encoded(4) == bytes([5]) * 6
 
 
+@pytest.mark.parametrize("notes", ["", "{}", None])
+def test_a_file_whose_notes_are_lost_is_made_again(tmp_path: Path, notes: str | None) -> None:
+    write(tmp_path, entries(9), list(range(9)))
+    second = tmp_path / "train-00001-of-00003.notes.json"
+    second.unlink() if notes is None else second.write_text(notes)
+    before = {path: path.read_bytes() for path in packed.files(tmp_path)}
+    with packed.Writer(tmp_path, "train", entries(9), per_file=4) as writer:
+        assert list(writer.waiting()) == [4, 5, 6, 7]
+        for i in range(4, 8):
+            writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
+    assert {path: path.read_bytes() for path in packed.files(tmp_path)} == before
+
+
 def test_a_split_may_be_empty(tmp_path: Path) -> None:
     write(tmp_path, [], [])
     split = packed.Split.open(tmp_path, "train")
