@@ -1,5 +1,6 @@
 """Progress bars that are of use in a log file as well."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -12,10 +13,21 @@ class Bar(tqdm):
     """Rate and time left: redrawn on a terminal, a line of its own every ten seconds in a log."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        log = not (options.get("file") or sys.stderr).isatty()
+        # A delay at the start spares a log the line that says "0 %".
+        super().__init__(**({"delay": 1e-6, "mininterval": LOG_SECONDS} if log else {}), **options)
+        if log:
+            self.miniters, self.dynamic_miniters, self.delay = 1, False, 0
         self._begun = False
-        if not self.fp.isatty():
-            self.mininterval, self.miniters, self.dynamic_miniters = LOG_SECONDS, 1, False
+
+    @classmethod
+    def write(cls, text: str, file: TextIO | None = None, **options: Any) -> None:
+        """Print `text`; on a terminal above the bars, which a log need not show again."""
+        file = file or sys.stdout
+        if file.isatty():
+            super().write(text, file, **options)
+        else:
+            print(text, file=file, flush=True)
 
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:

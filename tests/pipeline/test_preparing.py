@@ -196,6 +196,12 @@ def test_a_full_disk_is_told_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError), trouble_told(target):
         target.read_bytes()  # other errors stay what they are
+    closed = PermissionError(errno.EACCES, "Permission denied", "photos/a.jpg")
+    with (
+        pytest.raises(UserError, match=r"^photos/a\.jpg: Permission denied; allowed: "),
+        trouble_told(target),
+    ):
+        raise closed
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -23,10 +23,16 @@ def test_a_log_gets_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatc
             bar.to(done, 1000, "image")
             now[0] += 1 / 40
     assert "\r" not in log.getvalue()
-    first, second, third = log.getvalue().splitlines()[:3]
-    assert first.startswith("preprocess:   0%|")
-    assert second.endswith("| 601/1000 [00:10<00:09, 40.00image/s]")
-    assert third.startswith("preprocess: 100%|")
+    first, last = log.getvalue().splitlines()[:2]
+    assert first.endswith("| 601/1000 [00:10<00:09, 40.00image/s]")
+    assert last.startswith("preprocess: 100%|")
+
+
+def test_what_is_said_in_a_log_repeats_no_bar() -> None:
+    log = io.StringIO()
+    with Bar(total=3, file=log):
+        Bar.write("said", file=log)
+        assert log.getvalue() == "said\n"
 
 
 def test_a_terminal_gets_one_line_redrawn() -> None:
