@@ -59,11 +59,37 @@ def steps(path: Path) -> list[str]:
     return _table(["method", "ms per step", "× CAM"], rows)
 
 
+def scale(path: Path) -> list[str]:
+    """Rows of `benchmarks.scale`."""
+    rows = [
+        [
+            f"{run['images']:,}",
+            f"{run['preprocess']['images_per_s']:.0f}",
+            f"{run['preprocess']['all_pss_mb']:.0f} MB in {run['preprocess']['processes']}",
+            f"{run['kill']['saved_cpu_s']:.0f} of {run['preprocess']['cpu_s']:.0f} s",
+            f"{run['noop_s']:.1f} s ({run['noop_cpu_s']:.1f})",
+            f"{run['push']['files']} in {run['push']['seconds']:.1f} s",
+            f"{1000 * run['start']['open_s']:.0f} + {1000 * run['start']['first_batch_s']:.0f} ms",
+        ]
+        for run in json.loads(path.read_text("utf-8"))["runs"]
+    ]
+    titles = [
+        "images",
+        "preprocess, images/s",
+        "most memory, processes",
+        "killed half-way: CPU time saved",
+    ]
+    return _table(
+        [*titles, "no-op `dvc repro` (CPU)", "files pushed", "split opened + first batch"], rows
+    )
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
     "methods.json": steps,
+    "scale.json": scale,
 }
 
 

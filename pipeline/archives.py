@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from pipeline.datasets import Slice
 from pipeline.errors import UserError
 
+AGAIN = "take it again from its source"
 BLOCK = 2**20
 SAMPLES = 64
 
@@ -67,6 +69,30 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path | str)
         return file.read()
 
 
+def slices(
+    path: Path, start: int = 0, end: int | None = None, name: str = ""
+) -> Iterator[tuple[str, Slice]]:
+    """Yield (normalised name, where it lies) of every file of an uncompressed tar, by headers alone.
+
+    start, end: the bytes of `path` that are the archive, of one that lies in another as `name`. Raises
+    UserError as `members` does, and if the mark at an archive's end is missing: it may have been cut
+    short between two files.
+    """
+    where = f"{path}: {name}" if name else str(path)
+    end = path.stat().st_size if end is None else end
+    with path.open("rb") as file:
+        file.seek(start)
+        with _told(where, "its beginning"):
+            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+        for member_name, member in members(archive, where):
+            if member.offset_data + member.size > end:
+                raise UserError(f"{where}: damaged or truncated at {member.name}; {AGAIN}")
+            yield member_name, Slice(str(path), member.offset_data, member.size)
+        file.seek(archive.offset)  # of the block that is no header
+        if archive.offset + tarfile.BLOCKSIZE > end or any(file.read(tarfile.BLOCKSIZE)):
+            raise UserError(f"{where}: damaged or truncated at byte {archive.offset:,}; {AGAIN}")
+
+
 def md5(path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
     """MD5 of the whole file, as hexadecimal digits; progress is told (bytes done, bytes in all)."""
     digest, total, done = hashlib.md5(usedforsecurity=False), path.stat().st_size, 0
@@ -102,6 +128,4 @@ def _told(path: Path | str, where: str) -> Iterator[None]:
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, not the archive's
-        raise UserError(
-            f"{path}: damaged or truncated at {where} ({error}); take it again from its source"
-        ) from error
+        raise UserError(f"{path}: damaged or truncated at {where} ({error}); {AGAIN}") from error

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.disk import full_disk_told
+from pipeline.disk import trouble_told
 from pipeline.distributed import share
 from pipeline.outputs import read_json, whole_directory, whole_file, write_json
 from pipeline.params import Params, leaves
@@ -153,7 +153,7 @@ class Checkpoint:
         Raises UserError when the disk is full; the state before it stays.
         """
         with (
-            full_disk_told(self.state),
+            trouble_told(self.state),
             whole_file(self.state) as partial,
             partial.open("wb") as file,
         ):

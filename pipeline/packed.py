@@ -7,9 +7,12 @@ height, width: of the original image; boxes: x0, y0, x1, y1, half-open edges in 
 Arrow reader opens the files (pandas.read_feather, polars.read_ipc, pyarrow.ipc.open_file).
 """
 
+import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +21,12 @@ import pyarrow as pa
 
 from pipeline.datasets import NO_BOXES, Entry
 from pipeline.errors import UserError
-from pipeline.outputs import read_json, write_json
+from pipeline.outputs import read_json, whole_file, write_json
 
 IMAGES_PER_FILE = 10_000
 ROWS_PER_BATCH = 500  # what is in memory at a time while writing
+META = "meta.json"
+NOTES = ".notes.json"
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -53,13 +58,18 @@ class Meta:
     unreadable: dict[str, str]
 
 
+def files(root: Path) -> list[Path]:
+    """What data/prepared is: the Arrow files and meta.json of `root`, without the notes."""
+    return sorted(path for path in root.iterdir() if path.name == META or path.suffix == ".arrow")
+
+
 def write_meta(root: Path, meta: Meta) -> None:
-    write_json(root / "meta.json", asdict(meta))
+    write_json(root / META, asdict(meta))
 
 
 def read_meta(root: Path) -> Meta:
     """meta.json of `root`; UserError if there is none."""
-    path = root / "meta.json"
+    path = root / META
     try:
         return Meta(**read_json(path))
     except FileNotFoundError as error:
@@ -69,14 +79,35 @@ def read_meta(root: Path) -> Meta:
 
 
 class Split:
-    """One split, mapped into memory: columns as arrays, images read when asked for."""
+    """One split, mapped into memory: columns as arrays, made when first asked for; images one by one.
+
+    Opening costs no more than finding where each batch of rows begins, and the processes that map the
+    same files share their pages.
+    """
 
     def __init__(self, table: pa.Table) -> None:
-        self.ids: list[str] = table["id"].to_pylist()
-        self.labels = _array(table["label"]).astype(np.int64)
-        self.sizes = np.stack([_array(table["height"]), _array(table["width"])], axis=1)
-        self.boxes = _boxes(table["boxes"])
+        self._table = table
         self._images: pa.ChunkedArray = table["image"]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        ids: list[str] = self._table["id"].to_pylist()
+        return ids
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 [n]"""
+        return _array(self._table["label"]).astype(np.int64)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """int32 [n, 2]: height, width of the original images."""
+        return np.stack([_array(self._table[side]) for side in ("height", "width")], axis=1)
+
+    @cached_property
+    def boxes(self) -> list[np.ndarray]:
+        """One float32 [k, 4] per image."""
+        return _boxes(self._table["boxes"])
 
     @classmethod
     def open(cls, root: Path, split: str) -> "Split":
@@ -93,7 +124,7 @@ class Split:
         return cls(pa.concat_tables(tables))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._images)
 
     def encoded(self, index: int) -> bytes:
         """The JPEG of image `index`."""
@@ -132,11 +163,25 @@ def _offsets(lengths: Sequence[int]) -> pa.Buffer:
     return pa.py_buffer(np.cumsum([0, *lengths], dtype=np.int32).tobytes())
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What there is to tell of a file's images, by id: why one is left out, boxes that leave it."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    outside: dict[str, list[str]] = field(default_factory=dict)
+
+    def __ior__(self, other: "Notes") -> "Notes":
+        self.unreadable.update(other.unreadable)
+        self.outside.update(other.outside)
+        return self
+
+
 class Writer:
     """Packs the images of one split in the order of `entries`, given to it in any order.
 
     What comes is spooled to the disk until a file's images are all there: memory stays bounded by
-    `ROWS_PER_BATCH` images whatever the order and the size of the dataset.
+    `ROWS_PER_BATCH` images whatever the order and the size of the dataset. A file appears whole, or
+    not at all also at a power cut. Files that are there already, and are as they were written, are kept.
     """
 
     def __init__(
@@ -144,33 +189,52 @@ class Writer:
     ) -> None:
         starts = range(0, max(1, len(entries)), per_file)
         self._per_file = per_file
-        self._files = [
-            _File(
+        self.files = [
+            File(
                 root / f"{split}-{number:05d}-of-{len(starts):05d}.arrow",
                 entries[start : start + per_file],
             )
             for number, start in enumerate(starts)
         ]
 
-    def add(self, position: int, encoded: bytes, size: tuple[int, int]) -> None:
-        """Store image `position` of the entries: its JPEG and its original (height, width)."""
-        self._files[position // self._per_file].add(position % self._per_file, encoded, size)
+    def waiting(self) -> Iterator[int]:
+        """The positions of the images that are in no file yet."""
+        for number, file in enumerate(self.files):
+            if file.pending:
+                yield from range(number * self._per_file, number * self._per_file + file.pending)
 
-    def skip(self, position: int) -> None:
+    def add(
+        self, position: int, encoded: bytes, size: tuple[int, int], outside: Sequence[str] = ()
+    ) -> None:
+        """Store image `position` of the entries: its JPEG and its original (height, width).
+
+        outside: what is to be told of boxes that leave it.
+        """
+        file, row = self._place(position)
+        if outside:
+            file.notes.outside[file.entries[row].id] = list(outside)
+        file.add(row, encoded, size)
+
+    def skip(self, position: int, reason: str) -> None:
         """Leave image `position` out."""
-        self._files[position // self._per_file].add(position % self._per_file, b"", (0, 0))
+        file, row = self._place(position)
+        file.notes.unreadable[file.entries[row].id] = reason
+        file.add(row, b"", (0, 0))
+
+    def _place(self, position: int) -> tuple["File", int]:
+        number, row = divmod(position, self._per_file)
+        return self.files[number], row
 
     def close(self) -> None:
         """Check that all is written; files are complete as soon as their last image has come."""
-        missing = sum(file.pending for file in self._files)
+        missing = sum(file.pending for file in self.files)
         self._drop()
         if missing:
             raise RuntimeError(f"{missing} images were neither added nor skipped")
 
     def _drop(self) -> None:
-        for file in self._files:
-            if file.spool is not None:
-                file.spool.close()
+        for file in self.files:
+            file.drop()
 
     def __enter__(self) -> "Writer":
         return self
@@ -182,34 +246,54 @@ class Writer:
             self._drop()
 
 
-class _File:
+class File:
+    """One Arrow file in the making, or made; beside it its notes, where there are any."""
+
     def __init__(self, path: Path, entries: Sequence[Entry]) -> None:
-        self.path, self.entries, self.pending = path, entries, len(entries)
-        self.offsets = np.zeros(len(entries), np.int64)
-        self.lengths = np.zeros(len(entries), np.int64)
-        self.sizes = np.zeros((len(entries), 2), np.int32)
-        self.spool: BinaryIO | None = None
-        if not entries:
-            self._write()
+        self.path, self.entries = path, entries
+        self._spool: _Spool | None = None
+        made = self._made()
+        self.notes, self.pending = made or Notes(), 0 if made else len(entries)
+        if not made and not entries:
+            self._spool = _Spool(path.parent, 0)
+            self._finish(self._spool)
+
+    def _made(self) -> Notes | None:
+        """The notes on the file, if it is there and as it was written."""
+        try:
+            values = read_json(self.path.with_suffix(NOTES))
+            if values.pop("sha256") == _sha256(self.path):
+                return Notes(**values)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass  # not there, or cut off with the power
+        return None
 
     def add(self, row: int, encoded: bytes, size: tuple[int, int]) -> None:
-        if self.spool is None:
-            self.spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
-        self.offsets[row], self.lengths[row] = self.spool.tell(), len(encoded)
-        self.sizes[row] = size
-        self.spool.write(encoded)
+        self._spool = self._spool or _Spool(self.path.parent, len(self.entries))
+        self._spool.add(row, encoded, size)
         self.pending -= 1
         if self.pending == 0:
-            self._write()
-            self.spool.close()
+            self._finish(self._spool)
 
-    def _write(self) -> None:
-        with self.path.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as sink:
-            for batch in self._batches():
-                sink.write_batch(batch)
+    def drop(self) -> None:
+        """Forget what is spooled."""
+        if self._spool is not None:
+            self._spool.file.close()
+        self._spool = None
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        kept = np.flatnonzero(self.lengths)
+    def _finish(self, spool: "_Spool") -> None:
+        with whole_file(self.path) as partial, partial.open("wb") as file:
+            with pa.ipc.new_file(file, SCHEMA) as sink:
+                for batch in self._batches(spool):
+                    sink.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = _sha256(self.path)
+        write_json(self.path.with_suffix(NOTES), {"sha256": digest, **asdict(self.notes)})
+        self.drop()
+
+    def _batches(self, spool: "_Spool") -> Iterator[pa.RecordBatch]:
+        kept = np.flatnonzero(spool.lengths)
         for start in range(0, max(1, len(kept)), ROWS_PER_BATCH):  # a batch even of nothing
             rows = kept[start : start + ROWS_PER_BATCH]
             entries = [self.entries[row] for row in rows]
@@ -222,10 +306,10 @@ class _File:
             )
             columns = [
                 _strings(pa.string(), [entry.id.encode() for entry in entries]),
-                _strings(pa.binary(), [self._spooled(row) for row in rows]),
+                _strings(pa.binary(), [spool.read(row) for row in rows]),
                 _numbers(pa.int32(), np.array([entry.label for entry in entries], np.int32)),
-                _numbers(pa.int32(), self.sizes[rows, 0]),
-                _numbers(pa.int32(), self.sizes[rows, 1]),
+                _numbers(pa.int32(), spool.sizes[rows, 0]),
+                _numbers(pa.int32(), spool.sizes[rows, 1]),
                 pa.Array.from_buffers(
                     SCHEMA.field("boxes").type,
                     len(rows),
@@ -235,7 +319,25 @@ class _File:
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
-    def _spooled(self, row: int) -> bytes:
-        assert self.spool is not None
-        self.spool.seek(self.offsets[row])
-        return self.spool.read(self.lengths[row])
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Spool:
+    """What has come of a file's images, in any order, in a nameless file that ends with the process."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.offsets, self.lengths = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        self.sizes = np.zeros((rows, 2), np.int32)
+
+    def add(self, row: int, encoded: bytes, size: tuple[int, int]) -> None:
+        self.offsets[row], self.lengths[row] = self.file.tell(), len(encoded)
+        self.sizes[row] = size
+        self.file.write(encoded)
+
+    def read(self, row: int) -> bytes:
+        self.file.seek(self.offsets[row])
+        return self.file.read(self.lengths[row])

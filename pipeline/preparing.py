@@ -1,27 +1,43 @@
 """From a dataset's files to packed images: decoded, shrunk, checked and split, by many processes.
 
-What is written depends on the dataset and the params alone, not on the number of processes or on
-the order in which images come.
+What is written depends on the dataset and the params alone, not on the number of processes, on the
+order in which images come, or on how often the work was cut short.
 """
 
 import multiprocessing
+import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import starmap
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
-from pipeline import images, packed
-from pipeline.datasets import Dataset, Entry, SplitName, by_class, draw
+import numpy as np
+
+from pipeline import images, packed, parts
+from pipeline.datasets import Dataset, Entry, Report, Slice, SplitName, by_class, draw
 from pipeline.errors import UserError
+from pipeline.params.section import Section
 from pipeline.params.settings import Prepare
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-QUEUED = 8  # images per process that wait for it or for the writer
+PACKAGE = Path(__file__).parent
+# What the bytes depend on, beside the dataset's own file; a test holds this against the imports.
+CODE = (
+    "archives.py",
+    "datasets/__init__.py",
+    "images.py",
+    "packed.py",
+    "preparing.py",
+)
+TOGETHER = 4  # images that go to a process at once
+QUEUED = 3  # such groups per process that are worked at or wait, there or for the writer
 TOLERANCE = 1  # pixels a box of the user's own may lie over the edge: rounding
 
 
@@ -34,53 +50,81 @@ class Prepared:
     problem: str | None = None
 
 
+def fingerprint(dataset: Dataset, params: Section, settings: Prepare) -> str:
+    """Name of a preparation: the same name promises the same files.
+
+    `skip_unreadable` is not in it: it decides whether they are enough, not what is in them.
+    """
+    values = {
+        "dataset": [dataset.name, dataset.checksum, params.model_dump(mode="json")],
+        "prepare": settings.model_dump(mode="json", exclude={"skip_unreadable"}),
+        "libraries": [version(name) for name in ("pillow", "pyarrow")],
+        "images_per_file": packed.IMAGES_PER_FILE,
+    }
+    return parts.fingerprint(values, (PACKAGE / f for f in (*CODE, f"datasets/{dataset.name}.py")))
+
+
 def prepare(
     dataset: Dataset,
     settings: Prepare,
     out: Path,
     *,
     workers: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    report: Report,
 ) -> packed.Meta:
-    """Write the packed files of `dataset` to the folder `out`; progress is told (images done, of how many).
+    """Write the packed files of `dataset` to the folder `out`, and beside them notes on what is told.
 
-    Raises UserError naming every image that cannot be read (unless `skip_unreadable`), every box of
-    the user's own that leaves its image, and classes that are left without images.
+    Files that are whole there already, of the same `fingerprint`, are kept, and their images not read;
+    the first progress reported is theirs. Raises UserError naming every image that cannot be read
+    (unless `skip_unreadable`), every box of the user's own that leaves its image, and classes that are
+    left without images.
     """
     index = hold_out(dataset.index, settings.val_fraction, settings.val_seed)
-    check_classes(index, dataset.class_names)
-    parts = {split: [entry for entry in index if entry.split == split] for split in SPLITS}
-    places = {
-        entry.id: (split, position)
-        for split, part in parts.items()
-        for position, entry in enumerate(part)
-    }
-    unreadable: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    over_edge = 0
+    check_classes(index, dataset)
+    split_of = np.array([SPLITS.index(entry.split) for entry in index], np.int8)
+    positions = [np.flatnonzero(split_of == number) for number in range(len(SPLITS))]
+    row_of = np.empty(len(index), np.int64)
+    for mine in positions:
+        row_of[mine] = np.arange(len(mine))
+    notes = packed.Notes()
+    if made := len(list(out.glob(f"*{packed.NOTES}"))):
+        report.say(f"checking {made:,} files that are finished")
     with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(packed.Writer(out, split, part))
-            for split, part in parts.items()
-        }
-        for done, (entry, image) in enumerate(_prepared(dataset, settings, workers), 1):
-            split, position = places[entry.id]
+        writers = [
+            stack.enter_context(
+                packed.Writer(out, split, [index[i] for i in mine], packed.IMAGES_PER_FILE)
+            )
+            for split, mine in zip(SPLITS, positions, strict=True)
+        ]
+        wanted = np.concatenate(
+            [
+                mine[np.fromiter(w.waiting(), np.int64)]
+                for w, mine in zip(writers, positions, strict=True)
+            ]
+        )
+        done = len(index) - len(wanted)
+        if done:
+            report.say(
+                f"goes on where it was cut short: {done:,} of {len(index):,} images are in them"
+            )
+        report.progress(done, len(index), "image")
+        for position, image in _prepared(dataset, wanted, settings, workers):
+            writer, row = writers[split_of[position]], int(row_of[position])
             if image.problem:
-                unreadable[entry.id] = image.problem
-                writers[split].skip(position)
+                writer.skip(row, image.problem)
             else:
-                writers[split].add(position, image.encoded, image.size)
-                outside = _outside(entry, image.size)
-                over_edge += len(outside)
-                if outside and not dataset.published:
-                    problems[entry.id] = "; ".join(outside)
-            progress(done, len(index))
-        if not settings.skip_unreadable:
-            problems |= unreadable
-        if problems:
-            raise UserError(_told(dataset, problems, unreadable))
-    kept = [entry for entry in index if entry.id not in unreadable]
-    check_classes(kept, dataset.class_names)
+                writer.add(row, image.encoded, image.size, _outside(index[position], image.size))
+            done += 1
+            report.progress(done, len(index), "image")
+        for file in (file for writer in writers for file in writer.files):
+            notes |= file.notes
+    problems = {} if dataset.published else {id: "; ".join(t) for id, t in notes.outside.items()}
+    if not settings.skip_unreadable:
+        problems |= notes.unreadable
+    if problems:
+        raise UserError(_told(dataset, problems, notes.unreadable))
+    kept = [entry for entry in index if entry.id not in notes.unreadable]
+    check_classes(kept, dataset)
     counts = Counter(entry.split for entry in kept)
     meta = packed.Meta(
         dataset=dataset.name,
@@ -90,8 +134,8 @@ def prepare(
         has_boxes=dataset.has_boxes,
         short_side=settings.short_side,
         jpeg_quality=settings.jpeg_quality,
-        boxes_over_edge=over_edge,
-        unreadable=dict(sorted(unreadable.items())),
+        boxes_over_edge=sum(map(len, notes.outside.values())),
+        unreadable=dict(sorted(notes.unreadable.items())),
     )
     packed.write_meta(out, meta)
     return meta
@@ -109,45 +153,51 @@ def hold_out(index: Sequence[Entry], fraction: float, seed: int) -> list[Entry]:
     return [replace(entry, split="val") if entry.id in held else entry for entry in index]
 
 
-def check_classes(index: Sequence[Entry], class_names: Sequence[str]) -> None:
+def check_classes(index: Sequence[Entry], dataset: Dataset) -> None:
     """Raise UserError if there is nothing to tell apart, or a class or split has no images."""
-    if len(class_names) < 2:
-        raise UserError(f"the dataset has only one class, {class_names[0]}; allowed: at least two")
-    trained = by_class(entry for entry in index if entry.split == "train")
+    names, where = (
+        dataset.class_names,
+        f"`datasets.{dataset.name}` in params.yaml says what is read",
+    )
+    if len(names) < 2:
+        raise UserError(
+            f"{dataset.source} has only one class, {names[0]}; allowed: at least two; {where}"
+        )
+    trained = {entry.label for entry in index if entry.split == "train"}
     problems = [
-        f"class {name} has no training image; give it some, or take the class away"
-        for label, name in enumerate(class_names)
+        f"{dataset.source}: class {name} has no training image; give it some, or take the class away"
+        for label, name in enumerate(names)
         if label not in trained
     ]
     if not any(entry.split == "test" for entry in index):
-        problems.append("the dataset has no test image; allowed: at least one")
+        problems.append(f"{dataset.source} has no test image; allowed: at least one; {where}")
     if problems:
         raise UserError(problems)
 
 
+Job = tuple[int, bytes | Slice]
+
+
 def _prepared(
-    dataset: Dataset, settings: Prepare, workers: int
-) -> Iterator[tuple[Entry, Prepared]]:
-    """Every example, prepared, in any order; at most `QUEUED` per process are in memory."""
-    jobs = (
-        (entry, encoded, settings.short_side, settings.jpeg_quality, not dataset.published)
-        for entry, encoded in dataset.examples()
-    )
+    dataset: Dataset, wanted: Iterable[int], settings: Prepare, workers: int
+) -> Iterator[tuple[int, Prepared]]:
+    """Every wanted position with its image, prepared; a few per process are in memory at a time."""
+    how = settings.short_side, settings.jpeg_quality, not dataset.published
+    jobs = dataset.examples(wanted)
     if workers == 1:
-        yield from starmap(_one, jobs)
+        yield from (done for job in jobs for done in _some([job], *how))
         return
     # Spawned: a forked process would inherit locks that threads of this one may hold.
     context = multiprocessing.get_context("spawn")
-    ignore_interrupt = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours to handle
-    with ProcessPoolExecutor(workers, context, *ignore_interrupt) as pool:
-        pending: set[Future[tuple[Entry, Prepared]]] = set()
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
+        pending: deque[Future[list[tuple[int, Prepared]]]] = deque()
         try:
-            for job in jobs:
-                pending.add(pool.submit(_one, *job))
+            while group := list(islice(jobs, TOGETHER)):
+                pending.append(pool.submit(_some, group, *how))
                 if len(pending) >= QUEUED * workers:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            yield from (future.result() for future in wait(pending).done)
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
         except BrokenProcessPool as error:
             raise UserError(
                 "a process that decodes images was killed, probably for want of memory; close other "
@@ -157,13 +207,31 @@ def _prepared(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one(
-    entry: Entry, encoded: bytes, short_side: int, quality: int, upright: bool
-) -> tuple[Entry, Prepared]:
+def _begin() -> None:
+    """Make this process one that leaves Ctrl-C to its parent and ends when that does, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _some(
+    jobs: Iterable[Job], short_side: int, quality: int, upright: bool
+) -> list[tuple[int, Prepared]]:
+    return [(position, _one(source, short_side, quality, upright)) for position, source in jobs]
+
+
+def _one(source: bytes | Slice, short_side: int, quality: int, upright: bool) -> Prepared:
+    encoded = source if isinstance(source, bytes) else source.read()
     try:
-        return entry, Prepared(*images.prepare(encoded, short_side, quality, upright=upright))
+        return Prepared(*images.prepare(encoded, short_side, quality, upright=upright))
     except images.UnreadableImageError as error:
-        return entry, Prepared(b"", (0, 0), str(error))
+        return Prepared(b"", (0, 0), str(error))
 
 
 def _outside(entry: Entry, size: tuple[int, int]) -> list[str]:

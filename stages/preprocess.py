@@ -1,15 +1,16 @@
-"""Pack data/raw into data/prepared: images shrunk to JPEG, labels, boxes and the held-out split."""
+"""Pack data/raw into data/prepared: images shrunk to JPEG, labels, boxes and the held-out split.
+
+Killed or stopped, it goes on from its last finished file when the same command is given again.
+"""
 
 import argparse
 import os
 
-from tqdm import tqdm
-
-from pipeline import datasets, params, preparing
-from pipeline.disk import full_disk_told
-from pipeline.outputs import whole_directory
+from pipeline import datasets, packed, params, parts, preparing
+from pipeline.disk import trouble_told
 from stages import entry
 from stages.layout import PREPARED, RAW
+from stages.progress import Bar
 
 IMAGES_PER_PROCESS = 1000  # what a process decodes in the seconds it takes to start
 
@@ -17,22 +18,25 @@ IMAGES_PER_PROCESS = 1000  # what a process decodes in the seconds it takes to s
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages.preprocess", description=__doc__).parse_args()
     settings = params.load(method=False)
-    print(f"{settings.dataset}: reading the index in {RAW}")
-    dataset = datasets.module(settings.dataset).read(settings.data, RAW)
-    with (
-        full_disk_told(PREPARED),
-        whole_directory(PREPARED) as out,
-        tqdm(total=len(dataset.index), desc="preprocess", unit="image") as bar,
-    ):
-        meta = preparing.prepare(
-            dataset,
-            settings.prepare,
-            out,
-            workers=processes(len(dataset.index)),
-            progress=lambda done, total: bar.update(done - bar.n) and None,
-        )
-    for name, reason in meta.unreadable.items():
-        print(f"left out: {name}: {reason}")
+    with trouble_told(RAW):
+        Bar.write(f"{settings.dataset}: reading the index in {RAW}")
+        dataset = datasets.module(settings.dataset).read(settings.data, RAW)
+    name = preparing.fingerprint(dataset, settings.data, settings.prepare)
+    with trouble_told(PREPARED), parts.held("preprocess", name, Bar.write) as finished:
+        with (
+            trouble_told(finished),
+            Bar(total=len(dataset.index), desc="preprocess", unit="image") as bar,
+        ):
+            meta = preparing.prepare(
+                dataset,
+                settings.prepare,
+                finished,
+                workers=processes(len(dataset.index)),
+                report=datasets.Report(Bar.write, bar.to),
+            )
+        parts.hand_over(finished, packed.files(finished), PREPARED)
+    for image, reason in meta.unreadable.items():
+        print(f"left out: {image}: {reason}")
     size = sum(file.stat().st_size for file in PREPARED.iterdir())
     counts = ", ".join(f"{count} {split}" for split, count in meta.counts.items())
     print(f"{PREPARED}: {len(meta.class_names)} classes, {counts}, {size / 1e6:.1f} MB")

@@ -12,6 +12,7 @@ from pipeline import (
     model_folder,
     packed,
     params,
+    parts,
     precision,
     tracking,
     training,
@@ -32,6 +33,8 @@ def main() -> None:
     settings = precision.resolved(params.load())
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
+    if distributed.share().leads:
+        parts.drop_saved("preprocess", PREPARED)
     with tracking.Run.open(
         key=checkpoint.fingerprint,
         name=run_name(settings),

@@ -2,12 +2,20 @@
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pipeline.datasets import Dataset, Entry
+
+
+def every(dataset: Dataset) -> Iterator[tuple[Entry, bytes]]:
+    """Every example of a dataset, in its own order, with its file's bytes."""
+    for i, content in dataset.examples(range(len(dataset.index))):
+        yield dataset.index[i], content if isinstance(content, bytes) else content.read()
 
 
 def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
@@ -26,9 +34,7 @@ def noise(height: int, width: int, seed: int = 0) -> Image.Image:
 def tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+            add(archive, name, content)
     return path
 
 
@@ -93,3 +99,34 @@ def ilsvrc(root: Path) -> Path:
         "w:gz",
     )
     return root
+
+
+def many_ilsvrc(
+    root: Path, classes: int, train: int, test: int, photo: Callable[[int], bytes]
+) -> Path:
+    """The three archives with `train` and `test` images per class, `photo(i)` each; classes and files are
+    not in the order of their ids, and the test images come class by class in turns."""
+    root.mkdir(parents=True)
+    names = [f"n{k:08d}" for k in range(1, classes + 1)]
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for k, name in enumerate(reversed(names)):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as archive:
+                for i in range(train):
+                    add(archive, f"{name}_{i}.JPEG", photo(k * train + i))
+            add(outer, f"{name}.tar", inner.getvalue())
+    with (
+        tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as images,
+        tarfile.open(root / "ILSVRC2012_bbox_val_v3.tgz", "w:gz", compresslevel=1) as truth,
+    ):
+        for i in range(test * classes):
+            key = f"ILSVRC2012_val_{i + 1:08d}"
+            add(images, f"{key}.JPEG", photo(i))
+            add(truth, f"val/{key}.xml", annotation((names[i % classes], 2, 3, 20 + i % 9, 25)))
+    return root
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))

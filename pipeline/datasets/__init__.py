@@ -8,11 +8,13 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.params.section import project_path as project_path
 
 SplitName = Literal["train", "val", "test"]
@@ -34,12 +36,33 @@ class Entry:
     boxes: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where a file's content lies in an uncompressed archive, to be read by whoever needs it."""
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        try:
+            with Path(self.path).open("rb", buffering=0) as file:
+                file.seek(self.offset)
+                found = file.read(self.size)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} is gone; put it back") from error
+        if len(found) < self.size:
+            raise UserError(f"{self.path} ends before byte {self.offset + self.size:,}; it changed")
+        return found
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images with labels, and boxes where there are any.
 
-    index is sorted by id. `examples()` yields every entry with its file's bytes, in whatever order
-    the source is read fastest. `source` names it in messages.
+    index is sorted by id. `examples(wanted)` yields each of the wanted positions in it with its file's
+    content, in whatever order the source is read fastest: that of `wanted` where any image can be
+    read by itself. `source` names it in messages.
     published: boxes are somebody else's, given for the pixels as stored: EXIF orientation is not
     applied, and a box over the edge is taken as it is. Otherwise both are the user's to mend.
     """
@@ -51,7 +74,7 @@ class Dataset:
     checksum: str
     has_boxes: bool
     published: bool
-    examples: Callable[[], Iterator[tuple[Entry, bytes]]]
+    examples: Callable[[Iterable[int]], Iterator[tuple[int, bytes | Slice]]]
 
 
 @dataclass(frozen=True)

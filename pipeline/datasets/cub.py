@@ -87,29 +87,31 @@ def read(params: Params, raw: Path) -> Dataset:
 
     class_names = sorted({names[label] for label in labels.values()})
     number = {name: i for i, name in enumerate(class_names)}
-    index = {
-        posixpath.normpath(f"{FOLDER}/images/{image}"): Entry(
+    index = [
+        Entry(
             id=image,
             label=number[names[labels[key]]],
             split="train" if trains[key] else "test",
             boxes=boxes[key],
         )
-        for key, image in paths.items()
-    }
+        for image, key in sorted({image: key for key, image in paths.items()}.items())
+    ]
     return Dataset(
         name="cub",
         source=str(path),
         class_names=class_names,
-        index=sorted(index.values(), key=lambda entry: entry.id),
+        index=index,
         checksum=archives.md5(path),
         has_boxes=True,
         published=True,
-        examples=lambda: _examples(path, index),
+        examples=lambda wanted: _examples(
+            path, {posixpath.normpath(f"{FOLDER}/images/{index[i].id}"): i for i in wanted}
+        ),
     )
 
 
-def _examples(path: Path, index: Mapping[str, Entry]) -> Iterator[tuple[Entry, bytes]]:
-    missing = dict(index)
+def _examples(path: Path, missing: dict[str, int]) -> Iterator[tuple[int, bytes]]:
+    """The members named, with their positions; none is left in `missing`."""
     for name, encoded in archives.files(path, missing.__contains__):
         yield missing.pop(name), encoded
     if missing:

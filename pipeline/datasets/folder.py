@@ -7,7 +7,7 @@ are: data/raw holds the list of them, with the checksum of each, and the boxes.
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -96,8 +96,9 @@ def read(params: Params, raw: Path) -> Dataset:
         for row in rows
     ]
 
-    def examples() -> Iterator[tuple[Entry, bytes]]:
-        for entry in index:
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        for position in wanted:
+            entry = index[position]
             path = root / entry.id
             try:
                 content = path.read_bytes()
@@ -105,7 +106,7 @@ def read(params: Params, raw: Path) -> Dataset:
                 raise UserError(f"{path}: {error.strerror}; {CHANGED}") from error
             if _md5(content) != digests[entry.id]:
                 raise UserError(f"{path} is not the file it was at download; {CHANGED}")
-            yield entry, content
+            yield position, content
 
     lists = [raw / MANIFEST, *([raw / BOXES] if has_boxes else [])]
     return Dataset(

@@ -1,30 +1,34 @@
 """ILSVRC 2012 CLS-LOC: 1.28 million training photographs of 1000 classes; its validation set is our test.
 
 O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
-The archives need an account and take 145 GB, so they are neither downloaded nor copied: data/raw
-holds their sizes and checksums, and the images are read from where they are. Labels and boxes of the
-test images come from their XML files; no boxes of training images are used. Boxes refer to the pixels
-as stored; their corners count pixels from 0 and belong to the box (0, 0, 499, 374 is the whole of a
-500 × 375 image), so one is added to xmax and ymax.
+The archives need an account and take 145 GB, so they are neither downloaded nor copied nor unpacked:
+data/raw holds their sizes and checksums, and where in them each image lies, and the images are read
+from where they are. Labels and boxes of the test images come from their XML files; no boxes of training
+images are used. Boxes refer to the pixels as stored; their corners count pixels from 0 and belong to the
+box (0, 0, 499, 374 is the whole of a 500 × 375 image), so one is added to xmax and ymax.
 """
 
-import tarfile
+import csv
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from pipeline import archives
-from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, project_path
+from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice, project_path
 from pipeline.errors import UserError
-from pipeline.outputs import read_json, write_json
+from pipeline.outputs import read_json, whole_file, write_json
 from pipeline.params.section import Section
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
 BOXES = "ILSVRC2012_bbox_val_v3.tgz"
 MANIFEST = "ilsvrc.json"
+INDEX = "images.csv"
+COLUMNS = ("class", "image", "offset", "bytes")  # of an image of VAL, no class: BOXES says it
+WINDOW = 2048  # images that are read in the order in which they lie
 
 
 class Params(Section):
@@ -35,7 +39,7 @@ class Params(Section):
 
 
 def download(params: Params, out: Path, report: Report) -> None:
-    """Check that the archives are there and write what they are to `out`."""
+    """Check that the archives are there and whole; write to `out` what they are and what is in them."""
     root = project_path(params.root)
     lacking = [name for name in (TRAIN, VAL, BOXES) if not (root / name).is_file()]
     if lacking:
@@ -49,6 +53,14 @@ def download(params: Params, out: Path, report: Report) -> None:
         )
     report.say(f"ilsvrc: checking the archives in {root} by samples of 64 MiB each")
     write_json(out / MANIFEST, _fingerprints(root))
+    report.say("ilsvrc: listing the images; of each only the header is read")
+    with (
+        whole_file(out / INDEX) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_images(root, report.progress))
 
 
 def _fingerprints(root: Path) -> dict[str, dict[str, object]]:
@@ -61,46 +73,73 @@ def _fingerprints(root: Path) -> dict[str, dict[str, object]]:
     }
 
 
+def _images(
+    root: Path, progress: Callable[[int, int, str], None]
+) -> Iterator[tuple[str, str, int, int]]:
+    """Of every image, class, file name and where it lies; `progress` is told how far the headers are read."""
+    train, val = root / TRAIN, root / VAL
+    total = train.stat().st_size + val.stat().st_size
+    for name, inner in archives.slices(train):
+        found = archives.slices(train, inner.offset, inner.offset + inner.size, name)
+        empty = True
+        for image, at in found:
+            empty = False
+            yield PurePosixPath(name).stem, PurePosixPath(image).name, at.offset, at.size
+            progress(at.offset, total, "B")
+        if empty:
+            raise UserError(f"{train}: {name} has no image; {archives.AGAIN}")
+    for image, at in archives.slices(val):
+        yield "", PurePosixPath(image).name, at.offset, at.size
+        progress(train.stat().st_size + at.offset, total, "B")
+
+
 def read(params: Params, raw: Path) -> Dataset:
-    """The dataset in the archives, unchanged since `download`; finds its way by headers alone."""
+    """The dataset in the archives, unchanged since `download`, which listed what is in them."""
     root = project_path(params.root)
-    try:
-        same = read_json(raw / MANIFEST) == _fingerprints(root)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; run `dvc repro download`") from error
-    if not same:
-        raise UserError(
-            f"the archives in {root} are not those that were checked; if they changed on purpose, "
-            "run `dvc repro -f download`"
-        )
+    _check_unchanged(root, raw)
     truth = dict(_truth(root / BOXES))
-    trained = [name for name, _ in _train_images(root / TRAIN, read=False)]
-    class_names = sorted({name.split("/")[0] for name in trained})
-    number = {name: i for i, name in enumerate(class_names)}
-
-    train = {name: Entry(name, number[name.split("/")[0]], "train", NO_BOXES) for name in trained}
-    test: dict[str, Entry] = {}
-    with archives.opened(root / VAL) as archive:
-        for name, _ in archives.members(archive, root / VAL):
-            key = PurePosixPath(name).stem
-            wordnet_id, boxes = _true(truth, key, root)
-            if wordnet_id not in number:
+    ids: list[str] = []
+    trained: set[str] = set()
+    boxes: dict[int, np.ndarray] = {}  # of the test images
+    at = array("q"), array("q")
+    for wordnet_id, image, offset, size in _rows(raw / INDEX):
+        if wordnet_id:
+            trained.add(wordnet_id)
+        else:  # of VAL, which the list has last
+            key = PurePosixPath(image).stem
+            wordnet_id, boxes[len(ids)] = _true(truth, key, root)
+            if wordnet_id not in trained:
                 raise UserError(f"{root / BOXES}: {key} is of {wordnet_id}, which {TRAIN} has not")
-            test[name] = Entry(
-                f"{wordnet_id}/{PurePosixPath(name).name}", number[wordnet_id], "test", boxes
-            )
+        ids.append(f"{wordnet_id}/{image}")
+        at[0].append(int(offset))
+        at[1].append(int(size))
+    names = sorted(trained)
+    number = {name: label for label, name in enumerate(names)}
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    index = [
+        Entry(
+            id=ids[i],
+            label=number[ids[i].split("/")[0]],
+            split="test" if i in boxes else "train",
+            boxes=boxes.get(i, NO_BOXES),
+        )
+        for i in order
+    ]
+    offsets, sizes = (np.array(column)[order] for column in at)
+    where = {"train": str(root / TRAIN), "test": str(root / VAL)}
 
-    def examples() -> Iterator[tuple[Entry, bytes]]:
-        for name, encoded in _train_images(root / TRAIN, read=True):
-            yield train[name], encoded
-        for name, encoded in archives.files(root / VAL, test.__contains__):
-            yield test[name], encoded
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, Slice]]:
+        positions = np.fromiter(wanted, np.int64)
+        for start in range(0, len(positions), WINDOW):
+            window = positions[start : start + WINDOW]
+            for i in window[offsets[window].argsort()].tolist():
+                yield i, Slice(where[index[i].split], int(offsets[i]), int(sizes[i]))
 
     return Dataset(
         name="ilsvrc",
         source=str(root),
-        class_names=class_names,
-        index=sorted([*train.values(), *test.values()], key=lambda entry: entry.id),
+        class_names=names,
+        index=index,
         checksum=archives.md5(raw / MANIFEST),
         has_boxes=True,
         published=True,
@@ -108,19 +147,29 @@ def read(params: Params, raw: Path) -> Dataset:
     )
 
 
-def _train_images(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
-    """Every (`<class>/<file>`, content) of the tar of tars; without `read`, contents are left out."""
-    with archives.opened(path) as outer:
-        for name, member in archives.members(outer, path):
-            where = f"{path}: {name}"
-            try:
-                inner = tarfile.open(fileobj=outer.extractfile(member), mode="r:")  # noqa: SIM115
-            except tarfile.TarError as error:
-                raise UserError(f"{where}: no tar archive ({error})") from error
-            with inner:
-                for image, entry in archives.members(inner, where):
-                    content = archives.content(inner, entry, where) if read else b""
-                    yield f"{PurePosixPath(name).stem}/{PurePosixPath(image).name}", content
+def _check_unchanged(root: Path, raw: Path) -> None:
+    try:
+        known, found = read_json(raw / MANIFEST), _fingerprints(root)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} is missing; put it back, or run `dvc repro -f download`"
+        ) from error
+    if changed := [str(root / name) for name in found if known.get(name) != found[name]]:
+        raise UserError(
+            f"{', '.join(changed)}: not the archive that was checked; if it changed on purpose, "
+            "run `dvc repro -f download`"
+        )
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """The lines of the list that `download` wrote."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            yield from rows
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run `dvc repro -f download`") from error
 
 
 def _truth(path: Path) -> Iterator[tuple[str, tuple[str, np.ndarray]]]:

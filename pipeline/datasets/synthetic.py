@@ -7,7 +7,7 @@ there were as they are. data/raw holds one tar of JPEGs, with an index of their 
 import csv
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -88,25 +88,26 @@ def read(params: Params, raw: Path) -> Dataset:
     _, text = next(archives.files(path, lambda name: name == INDEX))
     rows = list(csv.DictReader(io.StringIO(text.decode())))
     names = sorted({row["id"].split("/")[0] for row in rows})
-    index = {
-        f"images/{row['id']}": Entry(
+    index = [
+        Entry(
             id=row["id"],
             label=names.index(row["id"].split("/")[0]),
             split="train" if row["split"] == "train" else "test",
             boxes=np.array([[row[edge] for edge in COLUMNS[2:]]], np.float32),
         )
-        for row in rows
-    }
+        for row in sorted(rows, key=lambda row: row["id"])
+    ]
 
-    def examples() -> Iterator[tuple[Entry, bytes]]:
-        for name, encoded in archives.files(path, index.__contains__):
-            yield index[name], encoded
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        places = {f"images/{index[i].id}": i for i in wanted}
+        for name, encoded in archives.files(path, places.__contains__):
+            yield places[name], encoded
 
     return Dataset(
         name="synthetic",
         source=str(path),
         class_names=names,
-        index=sorted(index.values(), key=lambda entry: entry.id),
+        index=index,
         checksum=archives.md5(path),
         has_boxes=True,
         published=False,

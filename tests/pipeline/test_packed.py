@@ -26,7 +26,7 @@ def write(root: Path, index: list[Entry], order: list[int], skipped: int | None 
     with packed.Writer(root, "train", index, per_file=4) as writer:
         for i in order:
             if i == skipped:
-                writer.skip(i)
+                writer.skip(i, "it is empty")
             else:
                 writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
 
@@ -34,7 +34,7 @@ def write(root: Path, index: list[Entry], order: list[int], skipped: int | None 
 def test_columns_come_back_in_the_order_of_the_index(tmp_path: Path) -> None:
     index = entries(10)
     write(tmp_path, index, [9, 3, 0, 1, 8, 2, 7, 4, 6, 5])
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
+    assert [p.name for p in packed.files(tmp_path)] == [
         f"train-0000{i}-of-00003.arrow" for i in range(3)
     ]
     split = packed.Split.open(tmp_path, "train")
@@ -49,11 +49,18 @@ def test_columns_come_back_in_the_order_of_the_index(tmp_path: Path) -> None:
         assert boxes.tolist() == entry.boxes.tolist()
 
 
+def test_opening_makes_no_column(tmp_path: Path) -> None:
+    write(tmp_path, entries(6), list(range(6)))
+    split = packed.Split.open(tmp_path, "train")
+    assert (len(split), split.encoded(5)) == (6, bytes([5]) * 6)
+    assert not {"ids", "labels", "sizes", "boxes"} & set(vars(split))
+
+
 def test_bytes_do_not_depend_on_the_order_of_coming(tmp_path: Path) -> None:
     index = entries(9)
     write(tmp_path / "a", index, list(range(9)))
     write(tmp_path / "b", index, list(reversed(range(9))))
-    for file in (tmp_path / "a").iterdir():
+    for file in packed.files(tmp_path / "a"):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
@@ -62,6 +69,19 @@ def test_skipped_images_are_left_out(tmp_path: Path) -> None:
     split = packed.Split.open(tmp_path, "train")
     assert split.ids == [f"k/ä{i}.jpg" for i in (0, 1, 2, 3, 5)]
     assert split.encoded(4) == bytes([5]) * 6
+
+
+@pytest.mark.parametrize("notes", ["", "{}", None])
+def test_a_file_whose_notes_are_lost_is_made_again(tmp_path: Path, notes: str | None) -> None:
+    write(tmp_path, entries(9), list(range(9)))
+    second = tmp_path / "train-00001-of-00003.notes.json"
+    second.unlink() if notes is None else second.write_text(notes)
+    before = {path: path.read_bytes() for path in packed.files(tmp_path)}
+    with packed.Writer(tmp_path, "train", entries(9), per_file=4) as writer:
+        assert list(writer.waiting()) == [4, 5, 6, 7]
+        for i in range(4, 8):
+            writer.add(i, bytes([i]) * (i + 1), (10 + i, 20 + i))
+    assert {path: path.read_bytes() for path in packed.files(tmp_path)} == before
 
 
 def test_a_split_may_be_empty(tmp_path: Path) -> None:
@@ -86,7 +106,7 @@ def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"0 files of split train.*dvc repro"):
         packed.Split.open(tmp_path, "train")
     write(tmp_path, entries(6), list(range(6)))
-    first, second = sorted(tmp_path.iterdir())
+    first, second = packed.files(tmp_path)
     second.rename(tmp_path / "gone")
     with pytest.raises(UserError, match=r"1 files of split train, not all"):
         packed.Split.open(tmp_path, "train")

@@ -2,22 +2,27 @@
 
 import errno
 import random
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import evaluation, packed, params, preparing, results, training
 from pipeline.checkpoints import Checkpoint
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, draw, folder
-from pipeline.disk import full_disk_told
+from pipeline.disk import trouble_told
 from pipeline.errors import UserError
 from pipeline.outputs import whole_directory
 from pipeline.params.settings import Prepare
 from tests import tiny
-from tests.made import cub_files, encode, noise, tar
+from tests.imports import ROOT, imported
+from tests.made import cub_files, encode, every, noise, tar
 
 SETTINGS = Prepare(
     short_side=24, jpeg_quality=90, val_fraction=0.25, val_seed=0, skip_unreadable=False
@@ -39,30 +44,36 @@ def dataset(
         for i in range(10)
     ]
 
-    def examples() -> Iterator[tuple[Entry, bytes]]:
-        order = list(enumerate(index))
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        order = [int(i) for i in wanted]
         random.Random(shuffled).shuffle(order)
-        for seed, entry in order:
-            yield entry, b"broken" if entry.id in broken else encode(noise(40, 30, seed))
+        for i in order:
+            yield i, b"broken" if index[i].id in broken else encode(noise(40, 30, i))
 
     return Dataset("made", "photos", ["cat", "dog"], index, "0f", True, published, examples)
 
 
 def prepared(data: Dataset, out: Path, workers: int = 1, **changes: object) -> packed.Meta:
     out.mkdir(exist_ok=True)
-    return preparing.prepare(data, SETTINGS.model_copy(update=changes), out, workers=workers)
+    return preparing.prepare(
+        data, SETTINGS.model_copy(update=changes), out, workers=workers, report=Report()
+    )
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in root.iterdir()}
+    return {path.name: path.read_bytes() for path in packed.files(root)}
 
 
 def test_what_is_packed(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, str]] = []
     meta = preparing.prepare(
-        dataset(), SETTINGS, tmp_path, workers=1, progress=lambda *p: told.append(p)
+        dataset(),
+        SETTINGS,
+        tmp_path,
+        workers=1,
+        report=Report(progress=lambda *p: told.append(p)),
     )
-    assert told == [(i, 20) for i in range(1, 21)]
+    assert told == [(i, 20, "image") for i in range(21)]
     assert meta == packed.read_meta(tmp_path)
     assert (meta.dataset, meta.class_names, meta.checksum) == ("made", ["cat", "dog"], "0f")
     assert meta.counts == {"train": 12, "val": 4, "test": 4}
@@ -115,7 +126,7 @@ def test_a_share_leaves_one_and_takes_one() -> None:
 def test_every_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     data = dataset(broken=("dog/9.jpg", "cat/0.jpg"))
     with pytest.raises(UserError) as caught, whole_directory(tmp_path / "out") as out:
-        preparing.prepare(data, SETTINGS, out, workers=1)
+        preparing.prepare(data, SETTINGS, out, workers=1, report=Report())
     assert caught.value.problems == [
         "photos: cat/0.jpg: it is no image of a known format",
         "photos: dog/9.jpg: it is no image of a known format",
@@ -137,27 +148,31 @@ def test_unreadable_images_may_be_skipped_and_are_counted(tmp_path: Path) -> Non
 
 def test_a_users_box_must_lie_in_its_image(tmp_path: Path) -> None:
     rounded = np.array([[-1, 0, 31, 41]], np.float32)  # one pixel over is rounding
-    assert prepared(dataset(boxes=rounded), tmp_path).boxes_over_edge == 0
+    assert prepared(dataset(boxes=rounded), tmp_path / "rounded").boxes_over_edge == 0
     over = np.array([[2, 3, 20, 42.5]], np.float32)
     with pytest.raises(UserError) as caught:
-        prepared(dataset(boxes=over), tmp_path, skip_unreadable=True)
+        prepared(dataset(boxes=over), tmp_path / "over", skip_unreadable=True)
     assert len(caught.value.problems) == 20
     assert caught.value.problems[0] == (
         "photos: cat/0.jpg: the box 2, 3, 20, 42.5 leaves the image, which is 30 wide and 40 high; "
         "correct it in the CSV of boxes"
     )
-    for box in ([-2, 0, 9, 9], [0, -1.5, 9, 9], [0, 0, 32, 9]):
+    for i, box in enumerate(([-2, 0, 9, 9], [0, -1.5, 9, 9], [0, 0, 32, 9])):
         data = dataset(boxes=np.array([box], np.float32))
         with pytest.raises(UserError, match="leaves the image, which is 30 wide and 40 high"):
-            prepared(data, tmp_path)
-    meta = prepared(dataset(boxes=over, published=True), tmp_path)
+            prepared(data, tmp_path / str(i))
+    meta = prepared(dataset(boxes=over, published=True), tmp_path / "kept")
     assert meta.boxes_over_edge == 20
-    assert packed.Split.open(tmp_path, "test").boxes[0].tolist() == over.tolist()  # as published
+    assert (
+        packed.Split.open(tmp_path / "kept", "test").boxes[0].tolist() == over.tolist()
+    )  # as published
 
 
 def test_there_must_be_something_to_learn_and_to_test(tmp_path: Path) -> None:
     one = [entry for entry in dataset().index if entry.label == 0]
-    with pytest.raises(UserError, match="only one class, cat; allowed: at least two"):
+    with pytest.raises(
+        UserError, match="photos has only one class, cat; allowed: at least two; `datasets"
+    ):
         prepared(replace(dataset(), index=one, class_names=["cat"]), tmp_path)
     untrained = [Entry("ant/0.jpg", 2, "test", NO_BOXES), *dataset().index]
     with pytest.raises(UserError, match="class ant has no training image"):
@@ -172,23 +187,29 @@ def test_a_full_disk_is_told_and_nothing_is_left(
     def full(self: object, *_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packed._File, "_write", full)
+    monkeypatch.setattr(packed.File, "_finish", full)
     target = tmp_path / "prepared"
     with (
         pytest.raises(UserError, match=r"prepared: the disk is full .* GB free\); make room"),
-        full_disk_told(target),
+        trouble_told(target),
         whole_directory(target) as out,
     ):
-        preparing.prepare(dataset(), SETTINGS, out, workers=1)
+        preparing.prepare(dataset(), SETTINGS, out, workers=1, report=Report())
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError), full_disk_told(target):
+    with pytest.raises(FileNotFoundError), trouble_told(target):
         target.read_bytes()  # other errors stay what they are
+    closed = PermissionError(errno.EACCES, "Permission denied", "photos/a.jpg")
+    with (
+        pytest.raises(UserError, match=r"^photos/a\.jpg: Permission denied; allowed: "),
+        trouble_told(target),
+    ):
+        raise closed
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_the_source_ends_the_work(tmp_path: Path, workers: int) -> None:
-    def examples() -> Iterator[tuple[Entry, bytes]]:
-        yield from list(dataset().examples())[:5]
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        yield from islice(dataset().examples(wanted), 5)
         raise UserError("x.tgz: damaged or truncated at d")
 
     with pytest.raises(UserError, match="damaged or truncated at d"):
@@ -205,7 +226,7 @@ def birds_both_ways(tmp_path: Path) -> tuple[Path, Path]:
     birds = cub.read(cub.Params(archive="", md5=None), raw)
     prepared(birds, tmp_path / "cub")
 
-    for entry, encoded in birds.examples():
+    for entry, encoded in every(birds):
         (photos / entry.id).parent.mkdir(parents=True, exist_ok=True)
         (photos / entry.id).write_bytes(encoded)
     lines = [f"{e.id},{','.join(map(str, e.boxes[0].tolist()))}" for e in birds.index]
@@ -254,3 +275,118 @@ def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
     assert [figure.pop("dataset") for figure in figures[::2]] == ["cub", "folder"]
     assert figures[:2] == figures[2:]
     assert figures[0]["n_boxes"] == len(figures[1]) == 4
+
+
+def test_the_fingerprint_is_of_all_code_that_decides_the_bytes() -> None:
+    names = sorted(path.stem for path in (ROOT / "pipeline" / "datasets").glob("[a-z]*.py"))
+    assert len(names) >= 4
+    # What only draws, fetches or checks what is in data/raw, or tells, writes and names files.
+    others = {"creatures", "disk", "errors", "fetch", "habitat", "outputs", "parts"}
+    for name in names:
+        files = imported(ROOT / "pipeline" / "preparing.py") | imported(
+            ROOT / "pipeline" / "datasets" / f"{name}.py"
+        )
+        found = {file.relative_to(ROOT / "pipeline").as_posix() for file in files}
+        found = {f for f in found if not f.startswith("params/") and f[:-3] not in others}
+        if name == "folder":  # reads no archive
+            found.add("archives.py")
+        assert found == {*preparing.CODE, f"datasets/{name}.py"}
+
+
+def test_the_fingerprint_tells_settings_apart() -> None:
+    data = replace(dataset(), name="folder")
+    first = preparing.fingerprint(data, SETTINGS, SETTINGS)
+    assert first == preparing.fingerprint(
+        data, SETTINGS, SETTINGS.model_copy(update={"skip_unreadable": True})
+    )
+    for change in ("short_side", "jpeg_quality", "val_seed"):
+        other = SETTINGS.model_copy(update={change: 17})
+        assert preparing.fingerprint(data, SETTINGS, other) != first
+        assert preparing.fingerprint(data, other, SETTINGS) != first
+    assert preparing.fingerprint(replace(data, checksum="1f"), SETTINGS, SETTINGS) != first
+
+
+def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "IMAGES_PER_FILE", 5)
+    prepared(dataset(), tmp_path / "whole")
+    asked: list[list[int]] = []
+    said: list[str] = []
+    told: list[tuple[int, int, str]] = []
+
+    def again(out: Path, examples: int) -> None:
+        """One run that is cut short after some examples."""
+
+        def cut(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+            asked.append([int(i) for i in wanted])
+            yield from ((i, encode(noise(40, 30, i))) for i in asked[-1][:examples])
+            if examples < len(asked[-1]):
+                raise KeyboardInterrupt
+
+        out.mkdir(exist_ok=True)
+        report = Report(said.append, lambda *p: told.append(p))
+        preparing.prepare(replace(dataset(), examples=cut), SETTINGS, out, workers=1, report=report)
+
+    with pytest.raises(KeyboardInterrupt):
+        again(tmp_path / "out", 8)
+    assert said == []
+    told.clear()
+    again(tmp_path / "out", 20)
+    assert said == [
+        "checking 1 files that are finished",
+        "goes on where it was cut short: 5 of 20 images are in them",
+    ]
+    assert (told[0], told[-1], len(told)) == ((5, 20, "image"), (20, 20, "image"), 16)
+    first, second = asked
+    assert len(first) == 20  # file by file: 12 training images, 4 of val, 4 of test
+    assert second == first[5:]  # of the other three only what was in no file is lost
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from pipeline import packed, preparing
+from pipeline.datasets import Report
+packed.IMAGES_PER_FILE, packed.ROWS_PER_BATCH = 100, 10
+from tests.pipeline.test_preparing import large
+large(int(sys.argv[1]), Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def large(count: int, out: Path) -> None:
+    """Prepare `count` images of 150 kB, which come in no order."""
+    index = [
+        Entry(f"{k}/{i:05d}", k, "train" if i % 4 else "test", BOX)
+        for k in range(2)
+        for i in range(count // 2)
+    ]
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    encoded = encode(Image.fromarray(noise), quality=95)
+
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        order = list(wanted)
+        random.Random(0).shuffle(order)
+        yield from ((i, encoded) for i in order)
+
+    data = Dataset("made", "photos", ["0", "1"], index, "", True, True, examples)
+    settings = SETTINGS.model_copy(update={"short_side": 300, "jpeg_quality": 95})
+    out.mkdir()
+    preparing.prepare(data, settings, out, workers=1, report=Report())
+    assert sum(file.stat().st_size for file in packed.files(out)) > 100_000 * count
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    mib = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, str(count), str(tmp_path / str(count))],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for count in (100, 500)
+    ]
+    assert mib[1] - mib[0] < 20  # the 400 images are 60 MB

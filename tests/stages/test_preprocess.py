@@ -1,14 +1,18 @@
 """The stage as it is run, on each dataset that can be made here."""
 
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from pipeline import packed
 from pipeline.errors import UserError
 from stages import download, preprocess
-from tests.made import cub_files, ilsvrc, tar
+from tests.made import annotation, cub_files, encode, ilsvrc, many_ilsvrc, noise, tar
 from tests.stages.test_download import SMALL
 from tests.tiny import write_params
 
@@ -75,6 +79,83 @@ def test_a_failure_leaves_what_was_there(project: Path) -> None:
     ):
         preprocess.main()
     assert {path.name: path.read_bytes() for path in PREPARED.iterdir()} == before
+
+
+def one_class(root: Path) -> None:
+    shutil.rmtree(root)
+    many_ilsvrc(root, classes=1, train=4, test=2, photo=lambda i: encode(noise(30, 40, i)))
+
+
+def no_annotation(root: Path) -> None:
+    tar(root / "ILSVRC2012_bbox_val_v3.tgz", {"val/other.xml": b""}, "w:gz")
+    annotated = {"ILSVRC2012_val_00000001": annotation(("n01000001", 0, 0, 9, 9))}
+    tar(
+        root / "ILSVRC2012_bbox_val_v3.tgz",
+        {f"val/{name}.xml": text for name, text in annotated.items()},
+        "w:gz",
+    )
+
+
+def cut_boxes(root: Path) -> None:
+    os.truncate(root / "ILSVRC2012_bbox_val_v3.tgz", 200)
+
+
+def cut_images(root: Path) -> None:
+    os.truncate(root / "ILSVRC2012_img_train.tar", 5000)
+
+
+def no_train_archive(root: Path) -> None:
+    (root / "ILSVRC2012_img_train.tar").unlink()
+
+
+@pytest.mark.parametrize("when", ["before download", "after download"])
+@pytest.mark.parametrize(
+    ("spoil", "stage", "line"),
+    [
+        (
+            one_class,
+            preprocess,
+            "archives has only one class, n00000001; allowed: at least two; `data",
+        ),
+        (
+            no_annotation,
+            preprocess,
+            "bbox_val_v3.tgz: no annotation of ILSVRC2012_val_00000002, wh",
+        ),
+        (cut_boxes, preprocess, "bbox_val_v3.tgz: damaged or truncated at val/"),
+        (
+            cut_images,
+            download,
+            "img_train.tar: damaged or truncated at n02000002.tar; take it again",
+        ),
+        (no_train_archive, download, "ILSVRC2012_img_train.tar is missing"),
+    ],
+)
+def test_what_is_wrong_with_the_archives_is_one_line(
+    project: Path, spoil: Callable[[Path], None], stage: ModuleType, line: str, when: str
+) -> None:
+    write_params(project, dataset="ilsvrc", datasets__ilsvrc__root="archives")
+    ilsvrc(project / "archives")
+    if when == "after download":
+        download.main()
+        stage, line = (
+            preprocess,
+            ": not the archive that was checked; if it changed on purpose, run `",
+        )
+        if spoil is no_train_archive:
+            line = (
+                "ILSVRC2012_img_train.tar is missing; put it back, or run `dvc repro -f download`"
+            )
+    spoil(project / "archives")
+    with pytest.raises(UserError) as caught:
+        if when == "before download":
+            download.main()
+        preprocess.main()
+    assert line in caught.value.problems[0]
+    assert "\n" not in caught.value.problems[0]
+    made = {path.name for path in (project / "data").iterdir()} if stage is preprocess else set()
+    assert made == ({"raw"} if stage is preprocess else set())
+    assert list(project.rglob("*.partial")) == []
 
 
 def test_processes_are_worth_starting() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipeline import archives
 from pipeline.datasets import Report, cub
 from pipeline.errors import UserError
-from tests.made import CUB_CLASSES, cub_files, tar
+from tests.made import CUB_CLASSES, cub_files, every, tar
 
 FOLDER = "CUB_200_2011"
 
@@ -44,7 +44,7 @@ def test_every_image_comes_once_with_its_bytes(tmp_path: Path) -> None:
     files = cub_files()
     dataset = cub.read(params(""), raw(tmp_path, files))
     for _ in range(2):  # a dataset can be gone through again
-        examples = {entry.id: encoded for entry, encoded in dataset.examples()}
+        examples = {entry.id: encoded for entry, encoded in every(dataset)}
         assert examples == {
             name.removeprefix(f"{FOLDER}/images/"): content
             for name, content in files.items()
@@ -69,7 +69,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
         del files[name]
     dataset = cub.read(params(""), raw(tmp_path, files))
     with pytest.raises(UserError) as caught:
-        list(dataset.examples())
+        list(every(dataset))
     assert str(caught.value).endswith(
         f"listed in {FOLDER}/images.txt but not in the archive: {', '.join(sorted(gone))}"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.datasets import Dataset, Report, folder
 from pipeline.errors import UserError
-from tests.made import encode, noise
+from tests.made import encode, every, noise
 
 IDS = [f"{name}/{i}.jpg" for name in ("cat", "dog", "dog/brown") for i in range(4)]
 
@@ -56,7 +56,7 @@ def test_ids_are_paths_and_classes_are_folders(photos: Path) -> None:
     assert [entry.id for entry in dataset.index] == sorted(IDS)
     assert [entry.label for entry in dataset.index] == [0] * 4 + [1] * 8
     assert (dataset.has_boxes, dataset.published) == (False, False)
-    for entry, content in dataset.examples():
+    for entry, content in every(dataset):
         assert content == (photos / entry.id).read_bytes()
         assert entry.boxes.shape == (0, 4)
 
@@ -173,9 +173,9 @@ def test_an_image_that_changed_is_told_when_it_is_read(photos: Path) -> None:
     with pytest.raises(
         UserError, match=r"dog/1\.jpg is not the file it was.*dvc repro -f download"
     ):
-        list(dataset.examples())
+        list(every(dataset))
     (photos / "cat" / "0.jpg").unlink()
     with pytest.raises(UserError, match=r"cat/0\.jpg: No such file"):
-        list(dataset.examples())
+        list(every(dataset))
     with pytest.raises(UserError, match=r"images\.csv is missing; run `dvc repro download`"):
         folder.read(params(photos), photos)

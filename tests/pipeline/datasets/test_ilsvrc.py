@@ -1,12 +1,15 @@
 """A stand-in for ILSVRC: the official archives' names and layout, two classes."""
 
+import os
+import re
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.datasets import Report, ilsvrc
 from pipeline.errors import UserError
-from tests.made import annotation, encode, noise, tar
+from tests.made import annotation, encode, every, noise, tar
 from tests.made import ilsvrc as make
 
 
@@ -42,9 +45,10 @@ def test_classes_splits_and_boxes(ready: tuple[ilsvrc.Params, Path]) -> None:
 
 def test_every_image_comes_once(ready: tuple[ilsvrc.Params, Path]) -> None:
     dataset = ilsvrc.read(*ready)
-    examples = {entry.id: encoded for entry, encoded in dataset.examples()}
+    examples = {entry.id: encoded for entry, encoded in every(dataset)}
     assert examples.keys() == {entry.id for entry in dataset.index}
     assert examples["n01000001/n01000001_2.JPEG"] == encode(noise(30, 40, 11))
+    assert [i for i, _ in dataset.examples([7, 2])] == [7, 2]  # as they lie: n02000002.tar is first
 
 
 def test_what_to_put_where_is_told(tmp_path: Path) -> None:
@@ -62,10 +66,14 @@ def test_changed_archives_are_noticed(ready: tuple[ilsvrc.Params, Path]) -> None
     params, raw = ready
     with (Path(params.root) / ilsvrc.VAL).open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(UserError, match=r"not those that were checked.*dvc repro -f download"):
+    with pytest.raises(
+        UserError, match=r"img_val\.tar: not the archive that was.*repro -f download"
+    ):
         ilsvrc.read(params, raw)
     (raw / ilsvrc.MANIFEST).unlink()
-    with pytest.raises(UserError, match=r"ilsvrc\.json is missing; run `dvc repro download`"):
+    with pytest.raises(
+        UserError, match=r"ilsvrc\.json is missing; put it back, or run `dvc repro -f"
+    ):
         ilsvrc.read(params, raw)
 
 
@@ -91,10 +99,67 @@ def test_bad_annotations_are_named(tmp_path: Path, name: str, text: bytes, reaso
         ilsvrc.read(ilsvrc.Params(root=str(root)), tmp_path)
 
 
-def test_a_truncated_inner_archive_is_named(tmp_path: Path) -> None:
+def refused(root: Path) -> str:
+    """What `download` says of the archives, having left no list of images."""
+    out = root.parent / "raw"
+    out.mkdir()
+    with pytest.raises(UserError) as caught:
+        ilsvrc.download(ilsvrc.Params(root=str(root)), out, Report())
+    assert [path.name for path in out.iterdir()] == [ilsvrc.MANIFEST]
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize("name", [ilsvrc.TRAIN, ilsvrc.VAL])
+@pytest.mark.parametrize("place", ["in an image", "between images", "in a header"])
+def test_an_archive_cut_short_is_named(tmp_path: Path, name: str, place: str) -> None:
     root = make(tmp_path / "archives")
-    good = tar(tmp_path / "inner.tar", {"n01000001_0.JPEG": encode(noise(300, 400))}).read_bytes()
-    tar(root / ilsvrc.TRAIN, {"n01000001.tar": good[:3000]})
-    ilsvrc.download(ilsvrc.Params(root=str(root)), tmp_path, Report())
-    with pytest.raises(UserError, match=r"img_train\.tar: n01000001\.tar: damaged or truncated"):
-        ilsvrc.read(ilsvrc.Params(root=str(root)), tmp_path)
+    path = root / name
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    ends = {"in an image": 100, "between images": 0, "in a header": 0}
+    size = last.offset_data + ends[place] if place == "in an image" else last.offset
+    os.truncate(path, size + (200 if place == "in a header" else 0))
+    assert re.search(
+        rf"{re.escape(str(path))}.*: damaged or truncated at .*; take it", refused(root)
+    )
+
+
+@pytest.mark.parametrize("size", [3000, 0])
+def test_an_inner_archive_cut_short_is_named(tmp_path: Path, size: int) -> None:
+    root = make(tmp_path / "archives")
+    photos = {f"n01000001_{i}.JPEG": encode(noise(300, 400, i)) for i in range(2)}
+    good = tar(tmp_path / "inner.tar", photos).read_bytes()
+    with tarfile.open(tmp_path / "inner.tar") as archive:
+        second = archive.getmembers()[1].offset
+    tar(root / ilsvrc.TRAIN, {"n01000001.tar": good[: size or second]})
+    assert "img_train.tar: n01000001.tar: damaged or truncated at " in refused(root)
+
+
+def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
+    root = make(tmp_path / "archives")
+    with tarfile.open(root / ilsvrc.VAL) as archive:
+        second = archive.getmembers()[1].offset
+    with (root / ilsvrc.VAL).open("r+b") as file:
+        file.seek(second)
+        file.write(b"garbage")
+    assert f"img_val.tar: damaged or truncated at byte {second:,}; take it" in refused(root)
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "archives")
+    inner = tar(tmp_path / "inner.tar", {}).read_bytes()
+    tar(root / ilsvrc.TRAIN, {"n01000001.tar": inner})
+    assert "img_train.tar: n01000001.tar has no image; take it again" in refused(root)
+
+
+def test_an_archive_that_shrinks_while_it_is_read_is_named(
+    ready: tuple[ilsvrc.Params, Path],
+) -> None:
+    dataset = ilsvrc.read(*ready)
+    path = Path(ready[0].root) / ilsvrc.VAL
+    os.truncate(path, 1000)
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(path))} ends before byte [\d,]+; it changed"
+    ):
+        list(every(dataset))

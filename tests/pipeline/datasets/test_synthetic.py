@@ -7,6 +7,7 @@ import pytest
 from pipeline import images
 from pipeline.datasets import Dataset, Report, synthetic
 from pipeline.errors import UserError
+from tests.made import every
 
 SMALL = {"classes": 3, "train_per_class": 3, "test_per_class": 2, "side": 48, "seed": 0}
 
@@ -19,7 +20,7 @@ def made(folder: Path, **changes: int) -> Dataset:
 
 
 def contents(dataset: Dataset) -> dict[str, bytes]:
-    return {entry.id: encoded for entry, encoded in dataset.examples()}
+    return {entry.id: encoded for entry, encoded in every(dataset)}
 
 
 def test_one_file_the_same_bytes_from_the_same_seed(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_the_index_tells_what_the_pictures_are(tmp_path: Path) -> None:
         ["train"] * 3 + ["test"] * 2
     ) * 2
     sizes = set()
-    for entry, encoded in dataset.examples():
+    for entry, encoded in every(dataset):
         assert entry.id.startswith(dataset.class_names[entry.label])
         _, (height, width) = images.decode(encoded)
         ((x0, y0, x1, y1),) = entry.boxes.tolist()
