@@ -84,11 +84,31 @@ def scale(path: Path) -> list[str]:
     )
 
 
+def training(path: Path) -> list[str]:
+    """Parts of `benchmarks.training`: images per second, and how many times the plain loop's."""
+    found = json.loads(path.read_text("utf-8"))
+    titles = {"loader": "reading images", "step": "training step", "whole": "an epoch"}
+    rows = [
+        [
+            f"{title}, {name.removeprefix('ours, ')}",
+            f"{rates['theirs']:.0f}",
+            f"{rate:.0f}",
+            f"{rate / rates['theirs']:.1f}",
+        ]
+        for part, title in titles.items()
+        for rates in [found[part]["images per second"]]
+        for name, rate in rates.items()
+        if name != "theirs"
+    ]
+    return _table(["", "plain loop", "ours", "times"], rows)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
     "methods.json": steps,
+    "training.json": training,
     "scale.json": scale,
 }
 
