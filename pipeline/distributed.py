@@ -75,16 +75,7 @@ def averaged(values: dict[str, float], device: torch.device) -> dict[str, float]
     """The mean over all processes of figures by name; every process has the same names."""
     if share().processes == 1 or not values:
         return values
-    mean = (
-        summed(
-            torch.tensor(
-                [*values.values()],
-                dtype=torch.float64 if device.type == "cpu" else None,
-                device=device,
-            )
-        )
-        / share().processes
-    )
+    mean = summed(torch.tensor([*values.values()], device=device)) / share().processes
     return dict(zip(values, mean.tolist(), strict=True))
 
 

@@ -234,8 +234,8 @@ def read(
     loader = test_loader(prepared, split, params, pin=device.type == "cuda")
     own = torch.arange(len(loader)).split(step)[share.rank :: share.processes]
     order = torch.cat(own) if own else torch.arange(0)
-    recorded = kept is not None and share.processes == 1
-    with kept.recording(len(loader)) if recorded and kept else nullcontext() as recorder:
+    keeper = kept if share.processes == 1 else None
+    with keeper.recording(len(loader)) if keeper else nullcontext() as recorder:
         for batch, labels, these in loader.batches(order):
             batch = batch.to(device, non_blocking=True)
             inputs = transforms.test_batch(batch, params.input.crop)

@@ -298,3 +298,18 @@ def test_plug_points_that_the_backbone_has_not() -> None:
         "params.yaml: methods.ass.plug_points is [pool3, layer4]; "
         "allowed: layer1, layer2, layer3, layer4 (the plug points of resnet50)"
     )
+
+
+@pytest.mark.parametrize("name", ["has", "mci"])
+def test_processes_that_share_a_batch_hide_what_one_would(name: str) -> None:
+    model = build(name)
+    images, targets = torch.rand(5, 3, 64, 48) + 1, torch.arange(5)
+
+    def hidden(rows: slice) -> Tensor:
+        model.rows, model.whole = rows, len(images)
+        given, _ = model.on_batch(images[rows], targets[rows], torch.Generator().manual_seed(1))
+        return (given == 0).unflatten(0, (-1, len(images[rows]))).transpose(0, 1)
+
+    whole = hidden(slice(None))
+    assert whole.any() and not whole.all()
+    assert torch.cat([hidden(slice(0, 2)), hidden(slice(2, 5))]).equal(whole)
