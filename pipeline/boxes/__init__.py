@@ -24,7 +24,6 @@ from torch.nn.functional import interpolate
 Protocol = Literal["classic", "wsoleval"]
 PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
-HUMPS: float = 1 / 8  # per pixel: maps whose rows have more are too rough for `sweep_humps`
 
 
 class Curve(NamedTuple):
@@ -131,9 +130,7 @@ def components(
 
     from pipeline.boxes.sweep_kernels import every_span
 
-    found = every_span(
-        levels, protocol == "wsoleval", HUMPS, boxes, np.empty((1, 0, 0, 0), np.bool_)
-    )
+    found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
     if falls[0]:
         spans[:, 4:] = taus.shape[1] - 1 - spans[:, :3:-1]
@@ -168,7 +165,6 @@ def _sweep(
             levels[part],
             protocol == "wsoleval",
             outline,
-            HUMPS,
             flat,
             offsets[part.start : part.stop + 1],
             boxes[part],
@@ -178,18 +174,21 @@ def _sweep(
         )
 
     in_parallel(work, images, threads)
-    for array in (boxes, largest, every, cells):
-        array[falls] = array[falls, ::-1]
+    if falls.any():
+        for array in (boxes, largest, every, cells):
+            array[falls] = array[falls, ::-1]
     return boxes, Curve(largest, every), cells
 
 
 def _levels(
     maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol, threads: int | None
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.float64]]:
-    """(levels [B, H, W], whether they count from the last threshold [B], thresholds [1 or B, T])."""
+    """(levels [B, H + 2, W + 2], in a frame below them; whether they count from the last threshold [B];
+    thresholds [1 or B, T]).
+    """
     taus = np.atleast_2d(np.asarray(thresholds, np.float64))
     maps = _checked(maps, taus, protocol)
-    levels = np.empty(maps.shape, np.int32)
+    levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), np.int32)
     falls = np.zeros(len(maps), np.bool_)
 
     from pipeline.boxes import sweep_levels

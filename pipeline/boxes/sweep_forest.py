@@ -1,13 +1,15 @@
 """The forest of a sweep: components that grow run by run, each with its box and what else is asked of it.
 
-Boxes are half-open. `label` holds, row after row, the component each pixel was given when it was
-switched on, −1 while it is off; around the map [H, W] lies a frame one pixel wide that is never on, so
-a row is `stride` = W + 2 long. Components are records: numba makes of them what C makes of structs.
+Runs are switched on level by level, the highest first; what is joined after a level are the
+components at that threshold. Work grows with the runs, not with runs × thresholds, and few thresholds
+make few runs. Boxes are half-open. Components are records: numba makes of them what C makes of structs.
 """
 
 import numpy as np
 
+from pipeline.boxes.sweep_contours import largest_contour, least_area
 from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_runs import AFTER, ARCS, BEFORE, GAPS, steps_of
 
 # Kept up to date for components that live; those that were joined to another know their parent.
 COMPONENT = np.dtype(
@@ -16,8 +18,7 @@ COMPONENT = np.dtype(
         for name in (
             *("parent", "left", "top", "right", "bottom", "pixels"),
             "start",  # first pixel in raster order
-            "area",  # twice the area and four times the Euler number of its blocks: sweep_contours
-            "euler",
+            *("area", "euler"),  # twice the area of its blocks, Euler number: sweep_contours
             "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
             "span",  # the one that is open, −1: none
@@ -29,7 +30,13 @@ COMPONENT = np.dtype(
 SPAN = np.dtype(
     [(name, np.int32) for name in ("left", "top", "right", "bottom", "first", "last")], align=True
 )
-OFF = 2**31 - 1  # above every component's number
+
+
+@jit
+def forest_room(rows, stride):  # type: ignore[no-untyped-def]
+    """Components, the one each run was given, and those that changed; used again by every map."""
+    size = rows * stride
+    return np.empty(size, COMPONENT), np.empty((2, size), np.int32)
 
 
 @inlined
@@ -63,57 +70,24 @@ def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def switch_on(label, stride, forest, spans, born, y, x0, x1, reach, step):  # type: ignore[no-untyped-def]
-    """Switch columns x0 … x1 − 1 of row y on; return their component, number `born` if it is new.
-
-    Reach 1 is 8-connected, 0 is 4-connected.
-    """
-    first = (y + 1) * stride + x0 + 1
-    after = first + x1 - x0
-    # Nearly always all that is touched is one component; finding that out needs no branches.
-    lowest, highest = OFF, -1
-    for i in range(first - reach, after + reach):
-        lowest, highest = widen(lowest, highest, label[i - stride])
-        lowest, highest = widen(lowest, highest, label[i + stride])
-    lowest, highest = widen(lowest, highest, label[first - 1])
-    lowest, highest = widen(lowest, highest, label[after])
-    if highest < 0:
-        root = born
-        component = forest[root]
-        component.parent = root
-        component.left, component.right = x0, x1
-        component.top, component.bottom = y, y + 1
-        component.start = y * (stride - 2) + x0
-        component.pixels, component.area, component.euler = 0, 0, 0
-        component.changed, component.span = -1, -1
-    else:
-        root = find(forest, highest)
-        if lowest < highest:
-            seen = highest
-            for row in range(-1, 2):
-                side = reach if row else 1
-                step_over = 1 if row else after - first + 1  # the run itself
-                for i in range(first + row * stride - side, after + row * stride + side, step_over):
-                    c = label[i]
-                    if c >= 0 and c != seen:
-                        seen = c
-                        root = join(forest, spans, root, find(forest, c), step)
-        component = forest[root]
-        component.left = min(component.left, x0)
-        component.top = min(component.top, y)
-        component.right = max(component.right, x1)
-        component.bottom = max(component.bottom, y + 1)
-        component.start = min(component.start, y * (stride - 2) + x0)
-    forest[root].pixels += x1 - x0
-    for i in range(first, after):
-        label[i] = root
-    return root
+def bear(forest, c):  # type: ignore[no-untyped-def]
+    """A component without pixels."""
+    component = forest[c]
+    component.parent = c
+    component.left = component.top = component.start = 2**31 - 1
+    component.right = component.bottom = 0
+    component.pixels = component.area = component.euler = 0
+    component.changed, component.span = -1, -1
 
 
 @inlined
-def widen(lowest, highest, c):  # type: ignore[no-untyped-def]
-    """Range of component numbers, with one more label."""
-    return min(lowest, c if c >= 0 else OFF), max(highest, c)
+def add_run(component, y, x0, x1):  # type: ignore[no-untyped-def]
+    """Columns x0 … x1 − 1 of row y go on in a component."""
+    component.left = min(component.left, x0)
+    component.top = min(component.top, y)
+    component.right = max(component.right, x1)
+    component.bottom = max(component.bottom, y + 1)
+    component.pixels += x1 - x0
 
 
 @inlined
@@ -159,9 +133,192 @@ def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
     return best
 
 
+@inlined
+def note(forest, changed, n, c, step):  # type: ignore[no-untyped-def]
+    """Add a component to those that changed at this step; return how many there are."""
+    if forest[c].changed != step:
+        forest[c].changed, forest[c].traced = step, -1
+        changed[n] = c
+        n += 1
+    return n
+
+
+@inlined
+def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
+    """Move to the front those of components[:n] that were not joined to another; return how many."""
+    living = 0
+    for i in range(n):
+        if forest[components[i]].parent == components[i]:
+            components[living] = components[i]
+            living += 1
+    return living
+
+
+@jit
+def grow_components(  # type: ignore[no-untyped-def]
+    level, stride, found, contours, outline, room, spans, boxes, cells
+):
+    """Boxes [T, 4] of the largest 8-connected component at each threshold, the last threshold first.
+
+    The largest has most pixels or, with `contours`, the largest contour area. Where there is room,
+    `spans` is filled (step s is threshold T − 1 − s), and `cells` [T, h, w] with the cells under the
+    largest component's outline or the sides of its box. Returns the number of spans and, with
+    `contours`, below which threshold components have holes.
+    """
+    before, run_of, start, row, change, meeting, runs, meets, first_run, first_meet = found
+    forest, (of, changed) = room
+    steps_to = steps_of(stride)
+    thresholds, width, height = boxes.shape[0], stride - 2, level.size // stride - 2
+    # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
+    right, bottom = width - contours, height - contours
+    born, count, best, holes = 0, 0, -1, 0
+    best_start, best_most = -1, -1
+    for step in range(thresholds):
+        k = thresholds - step
+        n = 0
+        for i in range(first_run[k + 1], first_run[k + 2]):
+            r = runs[i]
+            first, after = start[r], start[r + 1]
+            way = BEFORE[before[first]]
+            if way < 0:
+                c = born
+                bear(forest, c)
+                born += 1
+            else:
+                c = find(forest, of[run_of[first + steps_to[way]]])
+            of[r] = c
+            component = forest[c]
+            y = row[r]
+            x0 = first - y * stride - 1
+            add_run(component, y - 1, x0, x0 + after - first)
+            component.start = min(component.start, first)
+            done = change[r + 1] - change[r]
+            component.area += done & 0xFFFFFFFF
+            component.euler += done >> 32
+            n = note(forest, changed, n, c, step)
+        for i in range(first_meet[k + 1], first_meet[k + 2]):
+            pixel = meeting[meets[i]]
+            root = find(forest, of[run_of[pixel]])
+            ways = ARCS[before[pixel]]
+            while ways:
+                c = find(forest, of[run_of[pixel + steps_to[ways & 7]]])
+                root = join(forest, spans, root, c, step)
+                ways >>= 4
+            n = note(forest, changed, n, root, step)
+        box = boxes[k - 1]
+        if n:
+            n = keep_living(forest, changed, n)
+            if spans.size:
+                for i in range(n):
+                    count = renew_span(forest, spans, count, changed[i], 0, right, bottom, step)
+            if best >= 0:
+                best = find(forest, best)
+            if not contours:
+                best = most_pixels(forest, changed, n, best)
+            else:
+                for i in range(n):
+                    if forest[changed[i]].euler != 1:
+                        holes = max(holes, k)
+                # What did not change can overtake the largest only if that kept its area but lost rank.
+                if (
+                    best >= 0
+                    and forest[best].start != best_start
+                    and least_area(forest[best]) <= best_most
+                ):
+                    for c in range(born):
+                        changed[c] = c
+                    n = keep_living(forest, changed, born)
+                elif best >= 0 and forest[best].changed != step:
+                    changed[n] = best
+                    n += 1
+                best, best_most = largest_contour(level, k, stride, forest, changed, n)
+                best_start = forest[best].start
+        if best >= 0:
+            largest = forest[best]
+            box[0], box[1] = largest.left, largest.top
+            box[2], box[3] = min(largest.right, right), min(largest.bottom, bottom)
+            if cells.size:
+                mark_seeds(level, k, stride, run_of, of, forest, best, outline, cells[k - 1])
+        elif contours:
+            box[:] = 0
+        else:
+            box[0], box[1], box[2], box[3] = 0, 0, width, height
+    close_all(spans, count, thresholds)
+    return count, holes
+
+
+@jit
+def grow_holes(level, stride, found, steps, room, spans):  # type: ignore[no-untyped-def]
+    """Spans of the holes' contours: what is off, 4-connected and apart from the frame, grown by one.
+
+    Step s is threshold s, of the first `steps`. Returns the number of spans.
+    """
+    before, run_of, start, row, _, meeting, runs, meets, first_run, first_meet = found
+    forest, (of, changed) = room
+    steps_to = steps_of(stride)
+    width, height = stride - 2, level.size // stride - 2
+    # Component 0 is the outside, and stays itself.
+    bear(forest, 0)
+    forest[0].pixels = 2**30
+    for i in range(first_run[0], first_run[1]):
+        of[runs[i]] = 0
+    born, count = 1, 0
+    for step in range(steps):
+        n = 0
+        for i in range(first_run[step + 2] - 1, first_run[step + 1] - 1, -1):
+            r = runs[i]
+            first, after = start[r], start[r + 1]
+            way = AFTER[before[after - 1]]
+            if way < 0:
+                c = born
+                bear(forest, c)
+                born += 1
+            else:
+                c = find(forest, of[run_of[after - 1 + steps_to[way]]])
+            of[r] = c
+            if c:
+                y = row[r]
+                x0 = first - y * stride - 1
+                add_run(forest[c], y - 1, x0, x0 + after - first)
+                n = note(forest, changed, n, c, step)
+        for i in range(first_meet[step + 1], first_meet[step + 2]):
+            pixel = meeting[meets[i]]
+            root = find(forest, of[run_of[pixel]])
+            ways = GAPS[before[pixel]]
+            while ways:
+                c = find(forest, of[run_of[pixel + steps_to[ways & 7]]])
+                root = join(forest, spans, root, c, step)
+                ways >>= 4
+            if root:
+                n = note(forest, changed, n, root, step)
+        for i in range(keep_living(forest, changed, n)):
+            count = renew_span(forest, spans, count, changed[i], 1, width - 1, height - 1, step)
+    close_all(spans, count, steps)
+    return count
+
+
 @jit
 def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
     """What still stands stands to the end."""
     for i in range(count):
         if spans[i].last < 0:
             spans[i].last = steps - 1
+
+
+@jit
+def mark_seeds(level, on, stride, run_of, of, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+    """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
+
+    The outline is every pixel with a 4-neighbour that is off or outside the map.
+    """
+    width, height = stride - 2, level.size // stride - 2
+    box = forest[best]
+    for y in range(box.top, box.bottom):
+        whole_row = outline or y == box.top or y == box.bottom - 1
+        for x in range(box.left, box.right, 1 if whole_row else max(1, box.right - 1 - box.left)):
+            i = (y + 1) * stride + x + 1
+            if level[i] < on or find(forest, of[run_of[i]]) != best:
+                continue
+            around = min(level[i - stride], level[i - 1], level[i + 1], level[i + stride])
+            if not (outline and around >= on):
+                cells[y * cells.shape[0] // height, x * cells.shape[1] // width] = True

@@ -40,12 +40,6 @@ def make_map(kind: str, height: int, width: int, rng: np.random.Generator) -> ND
     return noise.astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def the_road_that_is_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test sets it to is put back."""
-    monkeypatch.setattr(boxes, "HUMPS", boxes.HUMPS)
-
-
 maps = st.builds(
     lambda kind, height, width, seed: make_map(kind, height, width, np.random.default_rng(seed)),
     st.sampled_from(KINDS),
@@ -71,13 +65,11 @@ def boxes_by_threshold(
     ]
 
 
-@pytest.mark.parametrize("humps", [0.0, 1.0], ids=["forest", "humps"])
 @settings(max_examples=150, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_classic_is_scipy_at_every_threshold(
-    humps: float, values: NDArray[np.float32], thresholds: list[float]
+    values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.HUMPS = humps
     taus = np.array(thresholds)
     plain = [scipy_boxes(values, tau) for tau in taus]
     assert boxes.sweep(values[None], taus)[0].tolist() == [list(box) for box, _ in plain]
@@ -89,13 +81,11 @@ def test_classic_is_scipy_at_every_threshold(
     assert boxes_by_threshold(values, taus, "classic") == [sorted(every) for _, every in plain]
 
 
-@pytest.mark.parametrize("humps", [0.0, 1.0], ids=["forest", "humps"])
 @settings(max_examples=150, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_wsoleval_is_opencv_at_every_threshold(
-    humps: float, values: NDArray[np.float32], thresholds: list[float]
+    values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.HUMPS = humps
     values, taus = scaled(values), np.array(thresholds)
     truth = np.trunc(TRUTH)
     plain = [opencv_boxes(wsoleval.quantise(values), tau) for tau in taus]
