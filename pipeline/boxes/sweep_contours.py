@@ -7,7 +7,7 @@ component is the largest.
 """
 
 from pipeline.boxes.sweep_levels import inlined, jit
-from pipeline.boxes.sweep_runs import steps_of
+from pipeline.boxes.sweep_runs import neighbour
 
 
 @jit
@@ -16,19 +16,18 @@ def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
 
     What is on is ≥ `on`. Border following after Suzuki & Abe (1985).
     """
-    steps = steps_of(stride)
     turn = 12  # left: first clockwise from there
-    while turn > 4 and framed[first + steps[turn % 8]] < on:
+    while turn > 4 and framed[first + neighbour(turn % 8, stride)] < on:
         turn -= 1
     if turn == 4:
         return 0
-    last = first + steps[turn % 8]  # the border ends by coming from there
+    last = first + neighbour(turn % 8, stride)  # the border ends by coming from there
     here, twice = first, 0
     while True:
         turn = (turn + 1) % 8  # counter-clockwise, from the pixel after the one come from
-        while framed[here + steps[turn]] < on:
+        while framed[here + neighbour(turn, stride)] < on:
             turn = (turn + 1) % 8
-        following = here + steps[turn]
+        following = here + neighbour(turn, stride)
         y, x = divmod(here, stride)
         next_y, next_x = divmod(following, stride)
         twice += x * next_y - next_x * y
@@ -38,24 +37,30 @@ def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def twice_area(component):  # type: ignore[no-untyped-def]
+    """Of its blocks: without holes."""
+    return component.change & 0xFFFFFFFF
+
+
+@inlined
 def least_area(component):  # type: ignore[no-untyped-def]
     """Lower bound of twice the contour area, exact without holes: a hole is no smaller than 2."""
-    return component.area + 4 * (1 - component.euler)
+    return twice_area(component) + 4 * (1 - (component.change >> 32))
 
 
 @inlined
 def most_area(component):  # type: ignore[no-untyped-def]
     """Upper bound of twice the contour area, exact without holes; else that of the box."""
-    if component.euler == 1:
-        return component.area
+    if component.change >> 32 == 1:
+        return twice_area(component)
     return 2 * (component.right - component.left - 1) * (component.bottom - component.top - 1)
 
 
 @inlined
 def contour_area(framed, on, stride, component):  # type: ignore[no-untyped-def]
     """Twice the contour area; what had to be traced is kept until the component grows."""
-    if component.euler == 1:
-        return component.area
+    if component.change >> 32 == 1:
+        return twice_area(component)
     if component.traced < 0:
         component.traced = traced_area(framed, on, stride, component.start)
     return component.traced

@@ -7,9 +7,10 @@ make few runs. Boxes are half-open. Components are records: numba makes of them 
 
 import numpy as np
 
+from pipeline.boxes.sweep_basins import find_basins, find_entries
 from pipeline.boxes.sweep_contours import largest_contour, least_area
 from pipeline.boxes.sweep_levels import inlined, jit
-from pipeline.boxes.sweep_runs import AFTER, ARCS, BEFORE, GAPS, steps_of
+from pipeline.boxes.sweep_runs import ARCS, GAPS, neighbour
 
 # Kept up to date for components that live; those that were joined to another know their parent.
 COMPONENT = np.dtype(
@@ -18,12 +19,12 @@ COMPONENT = np.dtype(
         for name in (
             *("parent", "left", "top", "right", "bottom", "pixels"),
             "start",  # first pixel in raster order
-            *("area", "euler"),  # twice the area of its blocks, Euler number: sweep_contours
             "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
             "span",  # the one that is open, −1: none
         )
-    ],
+    ]
+    + [("change", np.int64)],  # its Euler number times 2³² and twice its area: sweep_runs
     align=True,
 )
 # A box a component had, and the first and last step (−1: still open) at which it stood.
@@ -34,9 +35,9 @@ SPAN = np.dtype(
 
 @jit
 def forest_room(rows, stride):  # type: ignore[no-untyped-def]
-    """Components, the one each run was given, and those that changed; used again by every map."""
+    """Components and those that changed; used again by every map."""
     size = rows * stride
-    return np.empty(size, COMPONENT), np.empty((2, size), np.int32)
+    return np.empty(size, COMPONENT), np.empty(size, np.int32)
 
 
 @inlined
@@ -56,38 +57,33 @@ def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
             a, b = b, a
         whole, part = forest[a], forest[b]
         part.parent = a
-        whole.left = min(whole.left, part.left)
-        whole.top = min(whole.top, part.top)
-        whole.right = max(whole.right, part.right)
-        whole.bottom = max(whole.bottom, part.bottom)
-        whole.pixels += part.pixels
-        whole.start = min(whole.start, part.start)
-        whole.area += part.area
-        whole.euler += part.euler
+        absorb(whole, part)
         if part.span >= 0:
             spans[part.span].last = step - 1
     return a
 
 
 @inlined
-def bear(forest, c):  # type: ignore[no-untyped-def]
-    """A component without pixels."""
-    component = forest[c]
-    component.parent = c
-    component.left = component.top = component.start = 2**31 - 1
-    component.right = component.bottom = 0
-    component.pixels = component.area = component.euler = 0
-    component.changed, component.span = -1, -1
+def absorb(component, other):  # type: ignore[no-untyped-def]
+    """Add an entry's or another component's pixels to a component."""
+    component.left = min(component.left, other.left)
+    component.top = min(component.top, other.top)
+    component.right = max(component.right, other.right)
+    component.bottom = max(component.bottom, other.bottom)
+    component.pixels += other.pixels
+    component.start = min(component.start, other.start)
+    component.change += other.change
 
 
 @inlined
-def add_run(component, y, x0, x1):  # type: ignore[no-untyped-def]
-    """Columns x0 … x1 − 1 of row y go on in a component."""
-    component.left = min(component.left, x0)
-    component.top = min(component.top, y)
-    component.right = max(component.right, x1)
-    component.bottom = max(component.bottom, y + 1)
-    component.pixels += x1 - x0
+def plant(forest, count):  # type: ignore[no-untyped-def]
+    """As many components without pixels."""
+    for c in range(count):
+        component = forest[c]
+        component.parent = c
+        component.left = component.top = component.start = 2**31 - 1
+        component.right = component.bottom = component.pixels = component.change = 0
+        component.changed, component.span = -1, -1
 
 
 @inlined
@@ -154,9 +150,32 @@ def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
     return living
 
 
+@inlined
+def switch_on(k, stride, found, ways, basin, entries, forest, changed, spans, step):  # type: ignore[no-untyped-def]
+    """Let the entries of level k go on and join what meets there; return how many living components changed."""
+    before, run_of, meeting, first_meet = found[0], found[1], found[5], found[6]
+    entry, order, first = entries
+    n = 0
+    for i in range(first[k + 1], first[k + 2]):
+        e = order[i]
+        c = find(forest, entry[e].basin)
+        absorb(forest[c], entry[e])
+        n = note(forest, changed, n, c, step)
+    for i in range(first_meet[k + 1], first_meet[k + 2]):
+        pixel = meeting[i]
+        root = find(forest, basin[run_of[pixel]])
+        way = ways[before[pixel]]
+        while way:
+            c = find(forest, basin[run_of[pixel + neighbour(way & 7, stride)]])
+            root = join(forest, spans, root, c, step)
+            way >>= 4
+        n = note(forest, changed, n, root, step)
+    return keep_living(forest, changed, n)
+
+
 @jit
 def grow_components(  # type: ignore[no-untyped-def]
-    level, stride, found, contours, outline, room, spans, boxes, cells
+    level, stride, found, basins, contours, outline, room, spans, boxes, cells
 ):
     """Boxes [T, 4] of the largest 8-connected component at each threshold, the last threshold first.
 
@@ -165,49 +184,23 @@ def grow_components(  # type: ignore[no-untyped-def]
     largest component's outline or the sides of its box. Returns the number of spans and, with
     `contours`, below which threshold components have holes.
     """
-    before, run_of, start, row, change, meeting, runs, meets, first_run, first_meet = found
-    forest, (of, changed) = room
-    steps_to = steps_of(stride)
+    forest, changed = room
+    basin, number = find_basins(level, stride, found, True, basins)
+    entries = find_entries(level, stride, found, 1, basin, number, basins)
+    plant(forest, number)
+    run_of = found[1]
     thresholds, width, height = boxes.shape[0], stride - 2, level.size // stride - 2
     # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
     right, bottom = width - contours, height - contours
-    born, count, best, holes = 0, 0, -1, 0
+    count, best, holes = 0, -1, 0
     best_start, best_most = -1, -1
+    box = np.zeros(4, np.int32)
+    if not contours:
+        box[2], box[3] = width, height
     for step in range(thresholds):
         k = thresholds - step
-        n = 0
-        for i in range(first_run[k + 1], first_run[k + 2]):
-            r = runs[i]
-            first, after = start[r], start[r + 1]
-            way = BEFORE[before[first]]
-            if way < 0:
-                c = born
-                bear(forest, c)
-                born += 1
-            else:
-                c = find(forest, of[run_of[first + steps_to[way]]])
-            of[r] = c
-            component = forest[c]
-            y = row[r]
-            x0 = first - y * stride - 1
-            add_run(component, y - 1, x0, x0 + after - first)
-            component.start = min(component.start, first)
-            done = change[r + 1] - change[r]
-            component.area += done & 0xFFFFFFFF
-            component.euler += done >> 32
-            n = note(forest, changed, n, c, step)
-        for i in range(first_meet[k + 1], first_meet[k + 2]):
-            pixel = meeting[meets[i]]
-            root = find(forest, of[run_of[pixel]])
-            ways = ARCS[before[pixel]]
-            while ways:
-                c = find(forest, of[run_of[pixel + steps_to[ways & 7]]])
-                root = join(forest, spans, root, c, step)
-                ways >>= 4
-            n = note(forest, changed, n, root, step)
-        box = boxes[k - 1]
+        n = switch_on(k, stride, found, ARCS, basin, entries, forest, changed, spans, step)
         if n:
-            n = keep_living(forest, changed, n)
             if spans.size:
                 for i in range(n):
                     count = renew_span(forest, spans, count, changed[i], 0, right, bottom, step)
@@ -217,7 +210,7 @@ def grow_components(  # type: ignore[no-untyped-def]
                 best = most_pixels(forest, changed, n, best)
             else:
                 for i in range(n):
-                    if forest[changed[i]].euler != 1:
+                    if forest[changed[i]].change >> 32 != 1:
                         holes = max(holes, k)
                 # What did not change can overtake the largest only if that kept its area but lost rank.
                 if (
@@ -225,74 +218,44 @@ def grow_components(  # type: ignore[no-untyped-def]
                     and forest[best].start != best_start
                     and least_area(forest[best]) <= best_most
                 ):
-                    for c in range(born):
-                        changed[c] = c
-                    n = keep_living(forest, changed, born)
+                    n = 0
+                    for c in range(number):
+                        if forest[c].pixels and forest[c].parent == c:
+                            changed[n] = c
+                            n += 1
                 elif best >= 0 and forest[best].changed != step:
                     changed[n] = best
                     n += 1
                 best, best_most = largest_contour(level, k, stride, forest, changed, n)
                 best_start = forest[best].start
-        if best >= 0:
             largest = forest[best]
             box[0], box[1] = largest.left, largest.top
             box[2], box[3] = min(largest.right, right), min(largest.bottom, bottom)
-            if cells.size:
-                mark_seeds(level, k, stride, run_of, of, forest, best, outline, cells[k - 1])
-        elif contours:
-            box[:] = 0
-        else:
-            box[0], box[1], box[2], box[3] = 0, 0, width, height
+        boxes[k - 1] = box
+        if cells.size and best >= 0:
+            mark_seeds(level, k, stride, run_of, basin, forest, best, outline, cells[k - 1])
     close_all(spans, count, thresholds)
     return count, holes
 
 
 @jit
-def grow_holes(level, stride, found, steps, room, spans):  # type: ignore[no-untyped-def]
+def grow_holes(level, stride, found, basins, steps, room, spans):  # type: ignore[no-untyped-def]
     """Spans of the holes' contours: what is off, 4-connected and apart from the frame, grown by one.
 
     Step s is threshold s, of the first `steps`. Returns the number of spans.
     """
-    before, run_of, start, row, _, meeting, runs, meets, first_run, first_meet = found
-    forest, (of, changed) = room
-    steps_to = steps_of(stride)
+    forest, changed = room
+    pit, number = find_basins(level, stride, found, False, basins)
+    entries = find_entries(level, stride, found, 0, pit, number, basins)
+    plant(forest, number)
+    forest[0].pixels = 2**30  # so that the outside stays itself
     width, height = stride - 2, level.size // stride - 2
-    # Component 0 is the outside, and stays itself.
-    bear(forest, 0)
-    forest[0].pixels = 2**30
-    for i in range(first_run[0], first_run[1]):
-        of[runs[i]] = 0
-    born, count = 1, 0
+    count = 0
     for step in range(steps):
-        n = 0
-        for i in range(first_run[step + 2] - 1, first_run[step + 1] - 1, -1):
-            r = runs[i]
-            first, after = start[r], start[r + 1]
-            way = AFTER[before[after - 1]]
-            if way < 0:
-                c = born
-                bear(forest, c)
-                born += 1
-            else:
-                c = find(forest, of[run_of[after - 1 + steps_to[way]]])
-            of[r] = c
-            if c:
-                y = row[r]
-                x0 = first - y * stride - 1
-                add_run(forest[c], y - 1, x0, x0 + after - first)
-                n = note(forest, changed, n, c, step)
-        for i in range(first_meet[step + 1], first_meet[step + 2]):
-            pixel = meeting[meets[i]]
-            root = find(forest, of[run_of[pixel]])
-            ways = GAPS[before[pixel]]
-            while ways:
-                c = find(forest, of[run_of[pixel + steps_to[ways & 7]]])
-                root = join(forest, spans, root, c, step)
-                ways >>= 4
-            if root:
-                n = note(forest, changed, n, root, step)
-        for i in range(keep_living(forest, changed, n)):
-            count = renew_span(forest, spans, count, changed[i], 1, width - 1, height - 1, step)
+        n = switch_on(step, stride, found, GAPS, pit, entries, forest, changed, spans, step)
+        for i in range(n):
+            if changed[i]:
+                count = renew_span(forest, spans, count, changed[i], 1, width - 1, height - 1, step)
     close_all(spans, count, steps)
     return count
 
@@ -306,7 +269,7 @@ def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
 
 
 @jit
-def mark_seeds(level, on, stride, run_of, of, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+def mark_seeds(level, on, stride, run_of, basin, forest, best, outline, cells):  # type: ignore[no-untyped-def]
     """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
 
     The outline is every pixel with a 4-neighbour that is off or outside the map.
@@ -317,7 +280,7 @@ def mark_seeds(level, on, stride, run_of, of, forest, best, outline, cells):  # 
         whole_row = outline or y == box.top or y == box.bottom - 1
         for x in range(box.left, box.right, 1 if whole_row else max(1, box.right - 1 - box.left)):
             i = (y + 1) * stride + x + 1
-            if level[i] < on or find(forest, of[run_of[i]]) != best:
+            if level[i] < on or find(forest, basin[run_of[i]]) != best:
                 continue
             around = min(level[i - stride], level[i - 1], level[i + 1], level[i + stride])
             if not (outline and around >= on):

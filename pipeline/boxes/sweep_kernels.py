@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.boxes.sweep_basins import basins_room
 from pipeline.boxes.sweep_forest import SPAN, forest_room, grow_components, grow_holes
 from pipeline.boxes.sweep_levels import inlined, jit
 from pipeline.boxes.sweep_runs import find_runs, runs_room
@@ -61,6 +62,7 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     images, rows, stride = levels.shape
     thresholds = boxes.shape[1]
     runs, forest = runs_room(rows, stride, thresholds), forest_room(rows, stride)
+    basins = basins_room(rows, stride, thresholds)
     scored = every.shape[1] > 0
     spans = np.empty(rows * stride if scored else 0, SPAN)
     rungs = 1
@@ -72,14 +74,14 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
         level = levels[i].ravel()
         found = find_runs(level, stride, runs)
         n, holes = grow_components(
-            level, stride, found, contours, outline, forest, spans, boxes[i], cells[i]
+            level, stride, found, basins, contours, outline, forest, spans, boxes[i], cells[i]
         )
         if scored:
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
             raise_to(spans, n, True, real, pad, table)
             if holes:
-                n = grow_holes(level, stride, found, holes, forest, spans)
+                n = grow_holes(level, stride, found, basins, holes, forest, spans)
                 raise_to(spans, n, False, real, pad, table)
             settle(table)
             value = 0.0
@@ -98,16 +100,16 @@ def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
     """
     rows, stride = levels.shape[1:]
     thresholds = boxes.shape[1]
-    forest = forest_room(rows, stride)
+    forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds)
     spans = np.empty(rows * stride, SPAN)
     level = levels[0].ravel()
     found = find_runs(level, stride, runs_room(rows, stride, thresholds))
     n, holes = grow_components(
-        level, stride, found, contours, False, forest, spans, boxes[0], cells[0]
+        level, stride, found, basins, contours, False, forest, spans, boxes[0], cells[0]
     )
     components = spans[:n].copy()
     for i in range(n):
         span = components[i]
         span.first, span.last = thresholds - 1 - span.last, thresholds - 1 - span.first
-    n = grow_holes(level, stride, found, holes, forest, spans)
+    n = grow_holes(level, stride, found, basins, holes, forest, spans)
     return components, spans[:n].copy()

@@ -58,14 +58,18 @@ CHANGE = np.array([_change(before) for before in range(256)], np.int64)
 RASTER = (3, NORTH, 1, WEST, EAST, 5, SOUTH, 7)
 BEFORE = np.array([next((k for k in RASTER if m >> k & 1), -1) for m in range(256)], np.int32)
 AFTER = np.array(
-    [next((k for k in RASTER if ~m & SIDES & 1 << k), -1) for m in range(256)], np.int32
+    [next((k for k in RASTER[::-1] if ~m & SIDES & 1 << k), -1) for m in range(256)], np.int32
 )
 
 
+ACROSS = np.array([1, 1, 0, -1, -1, -1, 0, 1], np.int32)
+DOWN = np.array([0, -1, -1, -1, 0, 1, 1, 1], np.int32)
+
+
 @inlined
-def steps_of(stride):  # type: ignore[no-untyped-def]
-    """Where the neighbours lie, by direction."""
-    return (1, 1 - stride, -stride, -1 - stride, -1, stride - 1, stride, stride + 1)
+def neighbour(direction, stride):  # type: ignore[no-untyped-def]
+    """Where it lies, seen from a pixel."""
+    return DOWN[direction] * stride + ACROSS[direction]
 
 
 @jit
@@ -104,32 +108,30 @@ def runs_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
     size = rows * stride
     return (
         np.zeros((2, size), np.uint8),
-        np.empty((6, size + 1), np.int32),
-        np.empty(size + 1, np.int64),
-        np.empty((2, thresholds + 3), np.int32),
+        np.empty((5, size + 2), np.int32),
+        np.empty(size + 2, np.int64),
+        np.empty(thresholds + 3, np.int32),
     )
 
 
 @jit
 def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
-    """Fill the room with the runs of a map. Returns views of it:
+    """Fill the room with the runs of a map. Returns the parts of it that last:
 
     before   the neighbours that come before each pixel
     run_of   the run each pixel is part of
     start    first pixel of each run; the run ends where the next one starts
     row      of each run, counted with the frame
     change   of area and Euler number (`_change`) by all runs before each
-    meeting  pixels at which arcs of such neighbours meet
-    runs, meets    the numbers of the runs and of the meeting pixels by level, in raster order within
-                   one; those of level k are [first[k + 1], first[k + 2]), k = −1: the frame
-    first_run, first_meet    the `first` of either
+    meeting  the pixels at which arcs of such neighbours meet, by level
+    first    those of level k are [first[k + 1], first[k + 2])
     """
     before, arcs = room[0]
-    run_of, start, row, runs, meeting, meets = room[1]
-    change = room[2]
+    run_of, start, row, pixels, meeting = room[1]
+    change, first = room[2], room[3]
     look_around(level, stride, before, arcs)
     # Written for every pixel, kept is what the last of a run wrote: no branches.
-    r, found, last, done = -1, 0, np.int32(-2), np.int64(0)
+    r, found, last, done = 0, 0, level[0], np.int64(0)
     start[0], change[0] = 0, 0
     for y in range(level.size // stride):
         for i in range(y * stride, (y + 1) * stride):
@@ -139,27 +141,23 @@ def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
             run_of[i] = r
             done += CHANGE[before[i]]
             start[r + 1], change[r + 1], row[r] = i + 1, done, y
-            meeting[found] = i
+            pixels[found] = i
             found += arcs[i]
-    first_run, first_meet = room[3]
-    sort(level, start[: r + 1], first_run, runs)
-    sort(level, meeting[:found], first_meet, meets)
-    return before, run_of, start, row, change, meeting, runs, meets, first_run, first_meet
+    first[:] = 0
+    for i in range(found):
+        first[level[pixels[i]] + 2] += 1
+    begin(first)
+    for i in range(found):
+        k = level[pixels[i]] + 1
+        meeting[first[k]] = pixels[i]
+        first[k] += 1
+    first[1:] = first[:-1].copy()
+    first[0] = 0
+    return before, run_of, start[: r + 2], row, change, meeting, first
 
 
 @jit
-def sort(level, pixels, first, order):  # type: ignore[no-untyped-def]
-    """Order the numbers of pixels by their levels, stably, and say where each level begins."""
-    first[:] = 0
-    for i in range(pixels.size):
-        first[level[pixels[i]] + 2] += 1
-    # first[k + 1] is where level k's next one goes: its first, at last the first of level k + 1.
-    for k in range(2, first.size):
+def begin(first):  # type: ignore[no-untyped-def]
+    """From how many there are of each level, to where each level begins."""
+    for k in range(1, first.size):
         first[k] += first[k - 1]
-    for i in range(pixels.size):
-        k = level[pixels[i]] + 1
-        order[first[k]] = i
-        first[k] += 1
-    for k in range(first.size - 1, 0, -1):
-        first[k] = first[k - 1]
-    first[0] = 0

@@ -1,0 +1,137 @@
+"""Basins: the runs that flow to one peak of a map, and what goes on in each at each level.
+
+Every run that is not a peak touches one that comes before it, and so belongs to a basin. At any
+level, what is on of a basin is part of one component. So a sweep need not know runs, only entries:
+what all runs of one basin and one level add to a component. A smooth map has few basins and many
+runs in each entry; a rough one has so many that its runs are entries themselves. Read from the other
+end of the order, the same holds for pits and holes.
+"""
+
+import numpy as np
+
+from pipeline.boxes.sweep_levels import jit
+from pipeline.boxes.sweep_runs import AFTER, BEFORE, begin, neighbour
+
+ENTRY = np.dtype(
+    [
+        *((name, np.int32) for name in ("basin", "pixels", "start", "left", "top", "right")),
+        ("bottom", np.int32),
+        ("level", np.int32),
+        ("change", np.int64),
+    ],
+    align=True,
+)
+DENSE = 4  # times the pixels: room for every basin to have an entry at every level
+
+
+@jit
+def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
+    """Room for basins and entries; every map of a batch uses it again."""
+    size = rows * stride
+    return (
+        np.empty((4, size + 2), np.int32),
+        np.empty(DENSE * size, np.int32),
+        np.empty(size, ENTRY),
+        np.empty(thresholds + 3, np.int32),
+    )
+
+
+@jit
+def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped-def]
+    """Number the basin of each run: peaks of the level map or, if not `falling`, pits, 4-connected.
+
+    Pit 0 is the frame. Returns the basin of each run, and how many there are; runs that are never on, or
+    the frame under `falling`, have none.
+    """
+    before, run_of, start, row = found[:4]
+    basin, flows, number, _ = room[0]
+    ways = np.zeros(256, np.int32)
+    for m in range(256):
+        way = BEFORE[m] if falling else AFTER[m]
+        if way >= 0:
+            ways[m] = neighbour(way, stride)
+    runs = start.size - 1
+    flows[0] = number[0] = 0
+    names = 0 if falling else 1
+    lowest = 1 if falling else 0
+    # In the order of the pixels, most runs touch one whose basin is known; the others get a name of
+    # their own, that stands for where they flow to.
+    for i in range(runs):
+        r = i if falling else runs - 1 - i
+        pixel = start[r] if falling else start[r + 1] - 1
+        if level[pixel] < lowest:
+            basin[r] = 0
+            continue
+        way = ways[before[pixel]]
+        if way != 0 and (way < 0) == falling:
+            basin[r] = basin[run_of[pixel + way]]
+        else:
+            flows[names] = -1 - run_of[pixel + way]
+            basin[r] = names
+            names += 1
+    count = 0
+    for name in range(names):
+        to = flows[name]
+        if to < 0:
+            flows[name] = to = basin[-1 - to]
+        if to == name:
+            number[name] = count
+            count += 1
+    for name in range(names):
+        to = name
+        while flows[to] != to:
+            flows[to] = flows[flows[to]]
+            to = flows[to]
+        flows[name] = to
+    for r in range(runs):
+        basin[r] = number[flows[basin[r]]]
+    return basin, count
+
+
+@jit
+def find_entries(level, stride, found, lowest, basin, count, room):  # type: ignore[no-untyped-def]
+    """What goes on in each of the basins at each level from `lowest`, in the order of levels.
+
+    Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
+    """
+    _, _, start, row, change = found[:5]
+    order = room[0][3]
+    slot, entries, first = room[1:]
+    levels = first.size - 2
+    dense = count * levels <= slot.size
+    if dense:
+        slot[: count * levels] = -1
+    first[:] = 0
+    n = 0
+    for r in range(start.size - 1):
+        here = level[start[r]]
+        if here < lowest:
+            continue
+        b = basin[r]
+        x0 = start[r] - row[r] * stride - 1
+        x1 = x0 + start[r + 1] - start[r]
+        e = n
+        if dense:
+            at = b * levels + here
+            e = slot[at]
+            if e < 0:
+                slot[at] = e = n
+        entry = entries[e]
+        if e == n:
+            n += 1
+            first[here + 2] += 1
+            entry.basin, entry.level, entry.pixels, entry.change = b, here, 0, 0
+            entry.start, entry.top, entry.left, entry.right = start[r], row[r] - 1, x0, x1
+        entry.pixels += x1 - x0
+        entry.left = min(entry.left, x0)
+        entry.right = max(entry.right, x1)
+        entry.bottom = row[r]
+        entry.change += change[r + 1] - change[r]
+    begin(first)
+    for e in range(n):
+        k = entries[e].level + 1
+        order[first[k]] = e
+        first[k] += 1
+    first[1:] = first[:-1].copy()
+    first[0] = 0
+    return entries, order, first
