@@ -187,7 +187,7 @@ def _levels(
     thresholds [1 or B, T]).
     """
     taus = np.atleast_2d(np.asarray(thresholds, np.float64))
-    maps = _checked(maps, taus, protocol)
+    maps, tops = _checked(maps, taus, protocol)
     levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), np.int32)
     falls = np.zeros(len(maps), np.bool_)
 
@@ -196,27 +196,35 @@ def _levels(
     count = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
 
     def work(part: slice) -> None:
-        count(maps[part], taus[part] if len(taus) > 1 else taus, levels[part], falls[part])
+        each = taus[part] if len(taus) > 1 else taus
+        count(maps[part], tops[part], each, levels[part], falls[part])
 
     in_parallel(work, len(maps), threads)
     return levels, falls, taus
 
 
-def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) -> NDArray[Any]:
-    """The maps as a contiguous array, 8-bit under `wsoleval`; or ValueError."""
+def _checked(
+    maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The maps as a contiguous array, 8-bit under `wsoleval`, and their maxima [B]; or ValueError."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(PROTOCOLS)}")
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps have shape {maps.shape}; allowed: [B, height, width], not empty")
     if taus.size == 0 or np.isnan(taus).any() or (np.diff(taus) < 0).any():
         raise ValueError("thresholds must be given in rising order, at least one")
-    if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
-        raise ValueError("maps hold NaN or infinite values")
-    if protocol == "wsoleval" and maps.dtype != np.uint8:
-        if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
-            raise ValueError("maps leave 0 … 1; under wsoleval they are scaled to it before")
-        maps = (maps * 255).astype(np.uint8)
-    return np.ascontiguousarray(maps)
+    maps = np.ascontiguousarray(maps)
+    flat = maps.reshape(len(maps), -1)
+    tops = flat.max(1)
+    if maps.dtype != np.uint8 and maps.size:
+        low, high = flat.min(), tops.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("maps hold NaN or infinite values")
+        if protocol == "wsoleval":
+            if low < 0 or high > 1:
+                raise ValueError("maps leave 0 … 1; under wsoleval they are scaled to it before")
+            maps, tops = ((of * 255).astype(np.uint8) for of in (maps, tops))
+    return maps, tops.astype(np.float64)
 
 
 def in_parallel(work: Callable[[slice], None], images: int, threads: int | None = None) -> None:

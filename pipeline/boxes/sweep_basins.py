@@ -43,7 +43,7 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
     Pit 0 is the frame. Returns the basin of each run, and how many there are; runs that are never on, or
     the frame under `falling`, have none.
     """
-    before, run_of, start, row = found[:4]
+    before, run_of, start = found[:3]
     basin, flows, number, _ = room[0]
     ways = np.zeros(256, np.int32)
     for m in range(256):
@@ -94,7 +94,7 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
 
     Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
-    _, _, start, row, change = found[:5]
+    start, change = found[2], found[3]
     order = room[0][3]
     slot, entries, first = room[1:]
     levels = first.size - 2
@@ -102,13 +102,16 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
     if dense:
         slot[: count * levels] = -1
     first[:] = 0
-    n = 0
+    n, y, row = 0, -1, stride
     for r in range(start.size - 1):
         here = level[start[r]]
+        while start[r] >= row:
+            y += 1
+            row += stride
         if here < lowest:
             continue
         b = basin[r]
-        x0 = start[r] - row[r] * stride - 1
+        x0 = start[r] - row + stride - 1
         x1 = x0 + start[r + 1] - start[r]
         e = n
         if dense:
@@ -121,11 +124,11 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
             n += 1
             first[here + 2] += 1
             entry.basin, entry.level, entry.pixels, entry.change = b, here, 0, 0
-            entry.start, entry.top, entry.left, entry.right = start[r], row[r] - 1, x0, x1
+            entry.start, entry.top, entry.left, entry.right = start[r], y, x0, x1
         entry.pixels += x1 - x0
         entry.left = min(entry.left, x0)
         entry.right = max(entry.right, x1)
-        entry.bottom = row[r]
+        entry.bottom = y + 1
         entry.change += change[r + 1] - change[r]
     begin(first)
     for e in range(n):

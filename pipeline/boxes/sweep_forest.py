@@ -153,7 +153,7 @@ def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
 @inlined
 def switch_on(k, stride, found, ways, basin, entries, forest, changed, spans, step):  # type: ignore[no-untyped-def]
     """Let the entries of level k go on and join what meets there; return how many living components changed."""
-    before, run_of, meeting, first_meet = found[0], found[1], found[5], found[6]
+    before, run_of, meeting, first_meet = found[0], found[1], found[4], found[5]
     entry, order, first = entries
     n = 0
     for i in range(first[k + 1], first[k + 2]):

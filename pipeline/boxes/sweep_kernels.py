@@ -86,8 +86,11 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
             settle(table)
             value = 0.0
             for k in range(thresholds):
-                box = boxes[i, k]
-                if k == 0 or (box != boxes[i, k - 1]).any():
+                box, last = boxes[i, k], boxes[i, max(0, k - 1)]
+                changed = k == 0
+                for j in range(4):
+                    changed |= box[j] != last[j]
+                if changed:
                     value = best_iou(box[0], box[1], box[2], box[3], real, pad)
                 largest[i, k] = value
                 every[i, k] = max(table[0, k], value)

@@ -50,26 +50,23 @@ jit = _compiled()
 inlined = _compiled(inline="always")
 
 
-@inlined
-def guess(value, low, scale, most):  # type: ignore[no-untyped-def]
-    """How many evenly spaced limits are ≤ value, before rounding down: 0 … most, never falling."""
-    return min(max((value - low) * scale + 1.0, 0.0), most)
-
-
 @jit
 def spacing(limits):  # type: ignore[no-untyped-def]
-    """(lowest limit, limits per unit, slack) of rising limits: a guess is right unless within `slack` of
-    a whole number, and then at most one off. Slack 1: not evenly spaced, no guess is good.
+    """(lowest limit, limits per unit, slack) of rising limits.
+
+    (value − lowest) · per unit + 1 never falls as the value rises; rounded down, it is how many limits
+    are ≤ value, unless it is within `slack` of a whole number: then it may be one off. Slack 1: the
+    limits are not evenly spaced, and nothing can be said.
     """
-    low, most = limits[0], np.float64(limits.size)
+    low = limits[0]
     spread = limits[-1] - low
-    scale = (most - 1.0) / spread if spread > 0 else 1.0
+    scale = (limits.size - 1) / spread if spread > 0 else 1.0
     slack = 0.0
     for k in range(limits.size):
-        error = abs(guess(limits[k], low, scale, most) - (k + 1))
-        if not error < 0.5:  # or NaN
+        error = abs((limits[k] - low) * scale - k)
+        if not error < 0.25:  # or NaN
             return low, scale, 1.0
-        slack = max(slack, error)
+        slack = max(slack, abs((limits[k] - low) * scale + 1.0 - (k + 1)))
     return low, scale, slack
 
 
@@ -80,8 +77,8 @@ def row_levels(row, limits, low, scale, slack, out):  # type: ignore[no-untyped-
     close = slack == 1.0
     if not close:
         for x in range(row.size):  # no branches: many pixels at once
-            reached = guess(np.float64(row[x]), low, scale, most)
-            out[x] = np.int32(reached)
+            reached = (np.float64(row[x]) - low) * scale + 1.0
+            out[x] = np.int32(min(max(reached, 0.0), most))
             close |= abs(reached - np.rint(reached)) <= slack
     if close:
         for x in range(row.size):
@@ -97,23 +94,22 @@ def row_levels(row, limits, low, scale, slack, out):  # type: ignore[no-untyped-
 
 
 @jit
-def float_levels(maps, thresholds, levels, falls):  # type: ignore[no-untyped-def]
+def float_levels(maps, tops, thresholds, levels, falls):  # type: ignore[no-untyped-def]
     """Levels of maps [B, H, W]: how many thresholds τ [1 or B, T] have value ≥ τ · max, in float64.
 
-    They come in a frame: levels [B, H + 2, W + 2]. `falls` [B] is set where the maximum is negative:
-    there τ · max falls as τ rises, and levels count the thresholds from the last one.
+    `tops` [B] are the maxima. The levels come in a frame: [B, H + 2, W + 2]. `falls` [B] is set where the
+    maximum is negative: there τ · max falls as τ rises, and levels count the thresholds from the last
+    one.
     """
     height, width = maps.shape[1:]
     for i in range(maps.shape[0]):
-        values = maps[i]
-        top = np.float64(values.max())
-        falls[i] = top < 0
-        limits = top * thresholds[i % thresholds.shape[0]]
+        falls[i] = tops[i] < 0
+        limits = tops[i] * thresholds[i % thresholds.shape[0]]
         if falls[i]:
             limits = limits[::-1].copy()
         low, scale, slack = spacing(limits)
         for y in range(height):
-            row_levels(values[y], limits, low, scale, slack, levels[i, y + 1, 1 : width + 1])
+            row_levels(maps[i, y], limits, low, scale, slack, levels[i, y + 1, 1 : width + 1])
         frame(levels[i])
 
 
@@ -141,27 +137,25 @@ def count_levels(maps, masks, limits, counts):  # type: ignore[no-untyped-def]
 
 
 @jit
-def byte_levels(maps, thresholds, levels, falls):  # type: ignore[no-untyped-def]
+def byte_levels(maps, tops, thresholds, levels, falls):  # type: ignore[no-untyped-def]
     """Levels of 8-bit maps [B, H, W]: how many thresholds τ [1 or B, T] have value > int(τ · max).
 
-    They come in a frame: levels [B, H + 2, W + 2].
+    All else as float_levels.
     """
     height, width = maps.shape[1:]
     table = np.empty(256, np.int32)
     for i in range(maps.shape[0]):
-        values = maps[i]
-        top = np.float64(values.max())
         taus = thresholds[i % thresholds.shape[0]]
         falls[i] = False
         value = 0
         for k in range(taus.size):
-            limit = int(taus[k] * top)
+            limit = int(taus[k] * tops[i])
             while value <= min(limit, 255):
                 table[value] = k
                 value += 1
         table[value:] = taus.size
         for y in range(height):
-            row, out = values[y], levels[i, y + 1, 1 : width + 1]
+            row, out = maps[i, y], levels[i, y + 1, 1 : width + 1]
             for x in range(width):
                 out[x] = table[row[x]]
         frame(levels[i])

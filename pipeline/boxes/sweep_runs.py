@@ -75,7 +75,7 @@ def neighbour(direction, stride):  # type: ignore[no-untyped-def]
 @jit
 def look_around(level, stride, before, meets):  # type: ignore[no-untyped-def]
     """Fill `before` with each pixel's neighbours that come before it, `meets` with whether they are more
-    than one arc. No branches: many pixels at once.
+    than one arc (in the frame, anything). No branches: many pixels at once.
     """
     n = level.size - 2 * stride - 2
     first = stride + 1
@@ -84,9 +84,9 @@ def look_around(level, stride, before, meets):  # type: ignore[no-untyped-def]
     north_east, north_west = level[2 : 2 + n], level[:n]
     south_west = level[first + stride - 1 : first + stride - 1 + n]
     south_east = level[first + stride + 1 : first + stride + 1 + n]
-    here, out, several = level[first:], before[first:], meets[first:]
+    here, out, several = level[first:][:n], before[first:][:n], meets[first:][:n]
     for i in range(n):
-        on = (
+        out[i] = (
             np.int32(east[i] > here[i])
             | np.int32(north_east[i] >= here[i]) << 1
             | np.int32(north[i] >= here[i]) << 2
@@ -96,10 +96,13 @@ def look_around(level, stride, before, meets):  # type: ignore[no-untyped-def]
             | np.int32(south[i] > here[i]) << 6
             | np.int32(south_east[i] > here[i]) << 7
         )
-        out[i] = on
-        # An arc ends at a side that is off (`_gaps`).
-        ends = ~on & ((on >> 1 | on << 7) | (on >> 2 | on << 6)) & SIDES
-        several[i] = np.int32((ends & (ends - 1)) != 0) & np.int32(here[i] >= 0)
+    byte = np.uint8  # numba would take more
+    for i in range(n):
+        # An arc ends at a side that is off, see `_gaps`.
+        on = out[i]
+        turned = byte(on >> 1) | byte(on << 7) | byte(on >> 2) | byte(on << 6)
+        ends = byte(byte(~on) & byte(turned) & byte(SIDES))
+        several[i] = byte(byte(ends & byte(ends - byte(1))) != 0)
 
 
 @jit
@@ -108,7 +111,7 @@ def runs_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
     size = rows * stride
     return (
         np.zeros((2, size), np.uint8),
-        np.empty((5, size + 2), np.int32),
+        np.empty((4, size + 2), np.int32),
         np.empty(size + 2, np.int64),
         np.empty(thresholds + 3, np.int32),
     )
@@ -121,28 +124,26 @@ def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
     before   the neighbours that come before each pixel
     run_of   the run each pixel is part of
     start    first pixel of each run; the run ends where the next one starts
-    row      of each run, counted with the frame
     change   of area and Euler number (`_change`) by all runs before each
     meeting  the pixels at which arcs of such neighbours meet, by level
     first    those of level k are [first[k + 1], first[k + 2])
     """
     before, arcs = room[0]
-    run_of, start, row, pixels, meeting = room[1]
+    run_of, start, pixels, meeting = room[1]
     change, first = room[2], room[3]
     look_around(level, stride, before, arcs)
     # Written for every pixel, kept is what the last of a run wrote: no branches.
     r, found, last, done = 0, 0, level[0], np.int64(0)
     start[0], change[0] = 0, 0
-    for y in range(level.size // stride):
-        for i in range(y * stride, (y + 1) * stride):
-            here = level[i]
-            r += here != last
-            last = here
-            run_of[i] = r
-            done += CHANGE[before[i]]
-            start[r + 1], change[r + 1], row[r] = i + 1, done, y
-            pixels[found] = i
-            found += arcs[i]
+    for i in range(level.size):
+        here = level[i]
+        r += here != last
+        last = here
+        run_of[i] = r
+        done += CHANGE[before[i]]
+        start[r + 1], change[r + 1] = i + 1, done
+        pixels[found] = i
+        found += arcs[i] & (here >= 0)
     first[:] = 0
     for i in range(found):
         first[level[pixels[i]] + 2] += 1
@@ -153,7 +154,7 @@ def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
         first[k] += 1
     first[1:] = first[:-1].copy()
     first[0] = 0
-    return before, run_of, start[: r + 2], row, change, meeting, first
+    return before, run_of, start[: r + 2], change, meeting, first
 
 
 @jit
