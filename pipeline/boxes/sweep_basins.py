@@ -21,7 +21,7 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
-DENSE = 4  # times the pixels: room for every basin to have an entry at every level
+DENSE = 8  # times the pixels: room to look up the entry of a basin at a level
 
 
 @jit
@@ -33,6 +33,7 @@ def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
         np.empty(DENSE * size, np.int32),
         np.empty(size, ENTRY),
         np.empty(thresholds + 3, np.int32),
+        np.empty(thresholds + 1, np.int32),
     )
 
 
@@ -69,12 +70,12 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
             flows[names] = -1 - run_of[pixel + way]
             basin[r] = names
             names += 1
+    for name in range(names):
+        if flows[name] < 0:
+            flows[name] = basin[-1 - flows[name]]
     count = 0
     for name in range(names):
-        to = flows[name]
-        if to < 0:
-            flows[name] = to = basin[-1 - to]
-        if to == name:
+        if flows[name] == name:
             number[name] = count
             count += 1
     for name in range(names):
@@ -82,9 +83,9 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
         while flows[to] != to:
             flows[to] = flows[flows[to]]
             to = flows[to]
-        flows[name] = to
+        number[name] = number[to]
     for r in range(runs):
-        basin[r] = number[flows[basin[r]]]
+        basin[r] = number[basin[r]]
     return basin, count
 
 
@@ -96,8 +97,18 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
     """
     start, change = found[2], found[3]
     order = room[0][3]
-    slot, entries, first = room[1:]
+    slot, entries, first, rank = room[1:]
+    # Entries are looked up by basin and level or, where those are too many, by levels that occur.
     levels = first.size - 2
+    ranked = count * levels > slot.size
+    if ranked:
+        rank[:] = 0
+        for r in range(start.size - 1):
+            rank[max(0, level[start[r]])] = 1
+        levels = 0
+        for k in range(rank.size):
+            levels += rank[k]
+            rank[k] = levels - 1
     dense = count * levels <= slot.size
     if dense:
         slot[: count * levels] = -1
@@ -115,7 +126,7 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
         x1 = x0 + start[r + 1] - start[r]
         e = n
         if dense:
-            at = b * levels + here
+            at = b * levels + (rank[here] if ranked else here)
             e = slot[at]
             if e < 0:
                 slot[at] = e = n

@@ -36,7 +36,7 @@ SPAN = np.dtype(
 @jit
 def forest_room(rows, stride):  # type: ignore[no-untyped-def]
     """Components and those that changed; used again by every map."""
-    size = rows * stride
+    size = rows * stride // 2 + 1  # two peaks or pits never touch
     return np.empty(size, COMPONENT), np.empty(size, np.int32)
 
 
@@ -113,20 +113,13 @@ def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignor
 
 
 @inlined
-def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
-    """Component with most pixels, of equals the one whose first pixel comes first.
-
-    It is the `best` so far (−1: none) or one of those that grew.
-    """
-    for i in range(n):
-        c = among[i]
-        if (
-            best < 0
-            or forest[c].pixels > forest[best].pixels
-            or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
-        ):
-            best = c
-    return best
+def outranks(forest, c, best):  # type: ignore[no-untyped-def]
+    """Whether c has more pixels than `best` (−1: none) or, of equals, the first pixel that comes first."""
+    return (
+        best < 0
+        or forest[c].pixels > forest[best].pixels
+        or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
+    )
 
 
 @inlined
@@ -194,24 +187,22 @@ def grow_components(  # type: ignore[no-untyped-def]
     right, bottom = width - contours, height - contours
     count, best, holes = 0, -1, 0
     best_start, best_most = -1, -1
-    box = np.zeros(4, np.int32)
-    if not contours:
-        box[2], box[3] = width, height
+    x0, y0, x1, y1 = (0, 0, 0, 0) if contours else (0, 0, width, height)
     for step in range(thresholds):
         k = thresholds - step
         n = switch_on(k, stride, found, ARCS, basin, entries, forest, changed, spans, step)
         if n:
-            if spans.size:
-                for i in range(n):
-                    count = renew_span(forest, spans, count, changed[i], 0, right, bottom, step)
             if best >= 0:
                 best = find(forest, best)
-            if not contours:
-                best = most_pixels(forest, changed, n, best)
-            else:
-                for i in range(n):
-                    if forest[changed[i]].change >> 32 != 1:
-                        holes = max(holes, k)
+            for i in range(n):
+                c = changed[i]
+                if spans.size:
+                    count = renew_span(forest, spans, count, c, 0, right, bottom, step)
+                if not contours:
+                    best = c if outranks(forest, c, best) else best
+                elif forest[c].change >> 32 != 1:
+                    holes = max(holes, k)
+            if contours:
                 # What did not change can overtake the largest only if that kept its area but lost rank.
                 if (
                     best >= 0
@@ -229,9 +220,10 @@ def grow_components(  # type: ignore[no-untyped-def]
                 best, best_most = largest_contour(level, k, stride, forest, changed, n)
                 best_start = forest[best].start
             largest = forest[best]
-            box[0], box[1] = largest.left, largest.top
-            box[2], box[3] = min(largest.right, right), min(largest.bottom, bottom)
-        boxes[k - 1] = box
+            x0, y0 = largest.left, largest.top
+            x1, y1 = min(largest.right, right), min(largest.bottom, bottom)
+        box = boxes[k - 1]
+        box[0], box[1], box[2], box[3] = x0, y0, x1, y1
         if cells.size and best >= 0:
             mark_seeds(level, k, stride, run_of, basin, forest, best, outline, cells[k - 1])
     close_all(spans, count, thresholds)

@@ -60,6 +60,9 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     as well; with T of `cells` [B, T, h, w] not 0, the cells.
     """
     images, rows, stride = levels.shape
+    # More than all the rooms take: the C library then keeps what was freed for the next call, where
+    # asking the system for it page by page would cost as much as a sweep.
+    np.empty(256 * rows * stride, np.uint8)
     thresholds = boxes.shape[1]
     runs, forest = runs_room(rows, stride, thresholds), forest_room(rows, stride)
     basins = basins_room(rows, stride, thresholds)
