@@ -24,6 +24,9 @@ from torch.nn.functional import interpolate
 Protocol = Literal["classic", "wsoleval"]
 PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
+# Times the pixels: room to look up what goes on in a basin at a level. Maps with more basins × levels
+# are rough: gathering their runs would not pay.
+DENSE: int = 8
 
 
 class Curve(NamedTuple):
@@ -130,7 +133,9 @@ def components(
 
     from pipeline.boxes.sweep_kernels import every_span
 
-    found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
+    found = every_span(
+        levels, protocol == "wsoleval", DENSE, boxes, np.empty((1, 0, 0, 0), np.bool_)
+    )
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
     if falls[0]:
         spans[:, 4:] = taus.shape[1] - 1 - spans[:, :3:-1]
@@ -165,6 +170,7 @@ def _sweep(
             levels[part],
             protocol == "wsoleval",
             outline,
+            DENSE,
             flat,
             offsets[part.start : part.stop + 1],
             boxes[part],
@@ -214,7 +220,7 @@ def _checked(
     if taus.size == 0 or np.isnan(taus).any() or (np.diff(taus) < 0).any():
         raise ValueError("thresholds must be given in rising order, at least one")
     maps = np.ascontiguousarray(maps)
-    flat = maps.reshape(len(maps), -1)
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
     tops = flat.max(1)
     if maps.dtype != np.uint8 and maps.size:
         low, high = flat.min(), tops.max()

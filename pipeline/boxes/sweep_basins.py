@@ -21,16 +21,15 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
-DENSE = 8  # times the pixels: room to look up the entry of a basin at a level
 
 
 @jit
-def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
+def basins_room(rows, stride, thresholds, dense):  # type: ignore[no-untyped-def]
     """Room for basins and entries; every map of a batch uses it again."""
     size = rows * stride
     return (
         np.empty((4, size + 2), np.int32),
-        np.empty(DENSE * size, np.int32),
+        np.empty(dense * size, np.int32),
         np.empty(size, ENTRY),
         np.empty(thresholds + 3, np.int32),
         np.empty(thresholds + 1, np.int32),

@@ -55,7 +55,7 @@ def settle(table):  # type: ignore[no-untyped-def]
 
 
 @jit
-def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
+def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
     """Largest boxes [B, T, 4] of framed level maps [B, H + 2, W + 2]; with T of `every` not 0, IoU [B, T]
     as well; with T of `cells` [B, T, h, w] not 0, the cells.
     """
@@ -65,7 +65,7 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
     np.empty(256 * rows * stride, np.uint8)
     thresholds = boxes.shape[1]
     runs, forest = runs_room(rows, stride, thresholds), forest_room(rows, stride)
-    basins = basins_room(rows, stride, thresholds)
+    basins = basins_room(rows, stride, thresholds, dense)
     scored = every.shape[1] > 0
     spans = np.empty(rows * stride if scored else 0, SPAN)
     rungs = 1
@@ -100,13 +100,13 @@ def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cel
 
 
 @jit
-def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
+def every_span(levels, contours, dense, boxes, cells):  # type: ignore[no-untyped-def]
     """Spans of one framed level map [1, H + 2, W + 2] by threshold: boxes of components, with `contours`
     of holes too.
     """
     rows, stride = levels.shape[1:]
     thresholds = boxes.shape[1]
-    forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds)
+    forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds, dense)
     spans = np.empty(rows * stride, SPAN)
     level = levels[0].ravel()
     found = find_runs(level, stride, runs_room(rows, stride, thresholds))
