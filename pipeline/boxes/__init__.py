@@ -188,22 +188,23 @@ def _sweep(
 
 def _levels(
     maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol, threads: int | None
-) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.bool_], NDArray[np.float64]]:
     """(levels [B, H + 2, W + 2], in a frame below them; whether they count from the last threshold [B];
     thresholds [1 or B, T]).
     """
     taus = np.atleast_2d(np.asarray(thresholds, np.float64))
     maps, tops = _checked(maps, taus, protocol)
-    levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), np.int32)
+    small = np.int16 if taus.shape[1] < 2**15 - 1 else np.int32
+    levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), small)
     falls = np.zeros(len(maps), np.bool_)
 
     from pipeline.boxes import sweep_levels
 
-    count = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
+    fill = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
 
     def work(part: slice) -> None:
         each = taus[part] if len(taus) > 1 else taus
-        count(maps[part], tops[part], each, levels[part], falls[part])
+        fill(maps[part], tops[part], each, levels[part], falls[part])
 
     in_parallel(work, len(maps), threads)
     return levels, falls, taus

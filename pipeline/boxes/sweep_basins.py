@@ -28,7 +28,10 @@ def basins_room(rows, stride, thresholds, dense):  # type: ignore[no-untyped-def
     """Room for basins and entries; every map of a batch uses it again."""
     size = rows * stride
     return (
-        np.empty((4, size + 2), np.int32),
+        np.empty(size + 2, np.int32),
+        np.empty(size + 2, np.int32),
+        np.empty(size + 2, np.int32),
+        np.empty(size + 2, np.int32),
         np.empty(dense * size, np.int32),
         np.empty(size, ENTRY),
         np.empty(thresholds + 3, np.int32),
@@ -44,7 +47,7 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
     the frame under `falling`, have none.
     """
     before, run_of, start = found[:3]
-    basin, flows, number, _ = room[0]
+    basin, flows, number = room[:3]
     ways = np.zeros(256, np.int32)
     for m in range(256):
         way = BEFORE[m] if falling else AFTER[m]
@@ -89,14 +92,13 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
 
 
 @jit
-def find_entries(level, stride, found, lowest, basin, count, room):  # type: ignore[no-untyped-def]
+def find_entries(level, stride, found, contours, lowest, basin, count, room):  # type: ignore[no-untyped-def]
     """What goes on in each of the basins at each level from `lowest`, in the order of levels.
 
     Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
     start, change = found[2], found[3]
-    order = room[0][3]
-    slot, entries, first, rank = room[1:]
+    order, slot, entries, first, rank = room[3:]
     # Entries are looked up by basin and level or, where those are too many, by levels that occur.
     levels = first.size - 2
     ranked = count * levels > slot.size
@@ -139,7 +141,8 @@ def find_entries(level, stride, found, lowest, basin, count, room):  # type: ign
         entry.left = min(entry.left, x0)
         entry.right = max(entry.right, x1)
         entry.bottom = y + 1
-        entry.change += change[r + 1] - change[r]
+        if contours:
+            entry.change += change[r + 1] - change[r]
     begin(first)
     for e in range(n):
         k = entries[e].level + 1

@@ -6,7 +6,7 @@ Euler number. A component with holes has its border traced, and only if its boun
 component is the largest.
 """
 
-from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_levels import jit
 from pipeline.boxes.sweep_runs import neighbour
 
 
@@ -36,19 +36,19 @@ def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
         here, turn = following, (turn + 4) % 8
 
 
-@inlined
+@jit
 def twice_area(component):  # type: ignore[no-untyped-def]
     """Of its blocks: without holes."""
     return component.change & 0xFFFFFFFF
 
 
-@inlined
+@jit
 def least_area(component):  # type: ignore[no-untyped-def]
     """Lower bound of twice the contour area, exact without holes: a hole is no smaller than 2."""
     return twice_area(component) + 4 * (1 - (component.change >> 32))
 
 
-@inlined
+@jit
 def most_area(component):  # type: ignore[no-untyped-def]
     """Upper bound of twice the contour area, exact without holes; else that of the box."""
     if component.change >> 32 == 1:
@@ -56,7 +56,7 @@ def most_area(component):  # type: ignore[no-untyped-def]
     return 2 * (component.right - component.left - 1) * (component.bottom - component.top - 1)
 
 
-@inlined
+@jit
 def contour_area(framed, on, stride, component):  # type: ignore[no-untyped-def]
     """Twice the contour area; what had to be traced is kept until the component grows."""
     if component.change >> 32 == 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.boxes.sweep_basins import find_basins, find_entries
 from pipeline.boxes.sweep_contours import largest_contour, least_area
-from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_levels import jit
 from pipeline.boxes.sweep_runs import ARCS, GAPS, neighbour
 
 # Kept up to date for components that live; those that were joined to another know their parent.
@@ -40,7 +40,7 @@ def forest_room(rows, stride):  # type: ignore[no-untyped-def]
     return np.empty(size, COMPONENT), np.empty(size, np.int32)
 
 
-@inlined
+@jit
 def find(forest, c):  # type: ignore[no-untyped-def]
     """Component that c has become part of; those passed are hung one higher (path halving)."""
     while forest[c].parent != c:
@@ -49,7 +49,7 @@ def find(forest, c):  # type: ignore[no-untyped-def]
     return c
 
 
-@inlined
+@jit
 def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
     """Make two components one and return it: the one with more pixels lives on."""
     if a != b:
@@ -63,7 +63,7 @@ def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
     return a
 
 
-@inlined
+@jit
 def absorb(component, other):  # type: ignore[no-untyped-def]
     """Add an entry's or another component's pixels to a component."""
     component.left = min(component.left, other.left)
@@ -75,7 +75,7 @@ def absorb(component, other):  # type: ignore[no-untyped-def]
     component.change += other.change
 
 
-@inlined
+@jit
 def plant(forest, count):  # type: ignore[no-untyped-def]
     """As many components without pixels."""
     for c in range(count):
@@ -86,7 +86,7 @@ def plant(forest, count):  # type: ignore[no-untyped-def]
         component.changed, component.span = -1, -1
 
 
-@inlined
+@jit
 def close_span(forest, spans, c, step):  # type: ignore[no-untyped-def]
     """The component's box no longer stands."""
     if forest[c].span >= 0:
@@ -94,7 +94,7 @@ def close_span(forest, spans, c, step):  # type: ignore[no-untyped-def]
         forest[c].span = -1
 
 
-@inlined
+@jit
 def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignore[no-untyped-def]
     """Unless the component's box is as before, close its span and open the n-th; return how many."""
     left, top = forest[c].left - margin, forest[c].top - margin
@@ -112,7 +112,7 @@ def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignor
     return n + 1
 
 
-@inlined
+@jit
 def outranks(forest, c, best):  # type: ignore[no-untyped-def]
     """Whether c has more pixels than `best` (−1: none) or, of equals, the first pixel that comes first."""
     return (
@@ -122,7 +122,7 @@ def outranks(forest, c, best):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
+@jit
 def note(forest, changed, n, c, step):  # type: ignore[no-untyped-def]
     """Add a component to those that changed at this step; return how many there are."""
     if forest[c].changed != step:
@@ -132,76 +132,74 @@ def note(forest, changed, n, c, step):  # type: ignore[no-untyped-def]
     return n
 
 
-@inlined
-def keep_living(forest, components, n):  # type: ignore[no-untyped-def]
-    """Move to the front those of components[:n] that were not joined to another; return how many."""
-    living = 0
-    for i in range(n):
-        if forest[components[i]].parent == components[i]:
-            components[living] = components[i]
-            living += 1
-    return living
-
-
-@inlined
-def switch_on(k, stride, found, ways, basin, entries, forest, changed, spans, step):  # type: ignore[no-untyped-def]
-    """Let the entries of level k go on and join what meets there; return how many living components changed."""
-    before, run_of, meeting, first_meet = found[0], found[1], found[4], found[5]
-    entry, order, first = entries
-    n = 0
-    for i in range(first[k + 1], first[k + 2]):
-        e = order[i]
-        c = find(forest, entry[e].basin)
-        absorb(forest[c], entry[e])
-        n = note(forest, changed, n, c, step)
-    for i in range(first_meet[k + 1], first_meet[k + 2]):
-        pixel = meeting[i]
-        root = find(forest, basin[run_of[pixel]])
-        way = ways[before[pixel]]
-        while way:
-            c = find(forest, basin[run_of[pixel + neighbour(way & 7, stride)]])
-            root = join(forest, spans, root, c, step)
-            way >>= 4
-        n = note(forest, changed, n, root, step)
-    return keep_living(forest, changed, n)
-
-
 @jit
-def grow_components(  # type: ignore[no-untyped-def]
-    level, stride, found, basins, contours, outline, room, spans, boxes, cells
+def grow(  # type: ignore[no-untyped-def]
+    level, stride, found, basins, falling, contours, outline, steps, room, spans, boxes, cells
 ):
-    """Boxes [T, 4] of the largest 8-connected component at each threshold, the last threshold first.
+    """Components of a map at each threshold: 8-connected, the last threshold first or, if not `falling`,
+    of what is off, 4-connected and apart from the frame, the first threshold first: holes.
 
-    The largest has most pixels or, with `contours`, the largest contour area. Where there is room,
-    `spans` is filled (step s is threshold T − 1 − s), and `cells` [T, h, w] with the cells under the
-    largest component's outline or the sides of its box. Returns the number of spans and, with
-    `contours`, below which threshold components have holes.
+    Where there is room, `spans` is filled with their boxes, those of holes grown by one pixel as their
+    contours are; step s is threshold T − 1 − s or, of holes, s. `boxes` [T, 4] is filled with the box of the
+    largest component: the one with most pixels or, with `contours`, the largest contour area;
+    `cells` [T, h, w] with the cells under its outline or the sides of its box. Holes leave both alone.
+
+    Returns the number of spans and, with `contours`, below which threshold components have holes.
     """
+    before, run_of, _, _, meeting, first_meet = found
     forest, changed = room
-    basin, number = find_basins(level, stride, found, True, basins)
-    entries = find_entries(level, stride, found, 1, basin, number, basins)
+    basin, number = find_basins(level, stride, found, falling, basins)
+    entries, order, first = find_entries(
+        *(level, stride, found, contours and falling, 1 if falling else 0, basin, number, basins)
+    )
     plant(forest, number)
-    run_of = found[1]
-    thresholds, width, height = boxes.shape[0], stride - 2, level.size // stride - 2
+    outside = -1
+    if not falling:  # stays itself
+        outside = 0
+        forest[0].pixels = 2**30
+    ways = ARCS if falling else GAPS
+    margin = 0 if falling else 1
+    width, height = stride - 2, level.size // stride - 2
     # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
     right, bottom = width - contours, height - contours
     count, best, holes = 0, -1, 0
     best_start, best_most = -1, -1
     x0, y0, x1, y1 = (0, 0, 0, 0) if contours else (0, 0, width, height)
-    for step in range(thresholds):
-        k = thresholds - step
-        n = switch_on(k, stride, found, ARCS, basin, entries, forest, changed, spans, step)
-        if n:
-            if best >= 0:
-                best = find(forest, best)
-            for i in range(n):
-                c = changed[i]
-                if spans.size:
-                    count = renew_span(forest, spans, count, c, 0, right, bottom, step)
-                if not contours:
-                    best = c if outranks(forest, c, best) else best
-                elif forest[c].change >> 32 != 1:
-                    holes = max(holes, k)
+    for step in range(steps):
+        k = steps - step if falling else step
+        n = 0
+        for i in range(first[k + 1], first[k + 2]):
+            e = order[i]
+            c = find(forest, entries[e].basin)
+            absorb(forest[c], entries[e])
+            n = note(forest, changed, n, c, step)
+        for i in range(first_meet[k + 1], first_meet[k + 2]):
+            pixel = meeting[i]
+            root = find(forest, basin[run_of[pixel]])
+            way = ways[before[pixel]]
+            while way:
+                c = find(forest, basin[run_of[pixel + neighbour(way & 7, stride)]])
+                root = join(forest, spans, root, c, step)
+                way >>= 4
+            n = note(forest, changed, n, root, step)
+        if n and best >= 0:
+            best = find(forest, best)
+        living = 0
+        for i in range(n):
+            c = changed[i]
+            if forest[c].parent != c or c == outside:
+                continue
+            changed[living] = c
+            living += 1
+            if spans.size:
+                count = renew_span(forest, spans, count, c, margin, right, bottom, step)
+            if falling and not contours and outranks(forest, c, best):
+                best = c
+            if contours and forest[c].change >> 32 != 1:
+                holes = max(holes, k)
+        if not falling:
+            continue
+        if living:
             if contours:
                 # What did not change can overtake the largest only if that kept its area but lost rank.
                 if (
@@ -209,15 +207,15 @@ def grow_components(  # type: ignore[no-untyped-def]
                     and forest[best].start != best_start
                     and least_area(forest[best]) <= best_most
                 ):
-                    n = 0
+                    living = 0
                     for c in range(number):
                         if forest[c].pixels and forest[c].parent == c:
-                            changed[n] = c
-                            n += 1
+                            changed[living] = c
+                            living += 1
                 elif best >= 0 and forest[best].changed != step:
-                    changed[n] = best
-                    n += 1
-                best, best_most = largest_contour(level, k, stride, forest, changed, n)
+                    changed[living] = best
+                    living += 1
+                best, best_most = largest_contour(level, k, stride, forest, changed, living)
                 best_start = forest[best].start
             largest = forest[best]
             x0, y0 = largest.left, largest.top
@@ -226,38 +224,10 @@ def grow_components(  # type: ignore[no-untyped-def]
         box[0], box[1], box[2], box[3] = x0, y0, x1, y1
         if cells.size and best >= 0:
             mark_seeds(level, k, stride, run_of, basin, forest, best, outline, cells[k - 1])
-    close_all(spans, count, thresholds)
-    return count, holes
-
-
-@jit
-def grow_holes(level, stride, found, basins, steps, room, spans):  # type: ignore[no-untyped-def]
-    """Spans of the holes' contours: what is off, 4-connected and apart from the frame, grown by one.
-
-    Step s is threshold s, of the first `steps`. Returns the number of spans.
-    """
-    forest, changed = room
-    pit, number = find_basins(level, stride, found, False, basins)
-    entries = find_entries(level, stride, found, 0, pit, number, basins)
-    plant(forest, number)
-    forest[0].pixels = 2**30  # so that the outside stays itself
-    width, height = stride - 2, level.size // stride - 2
-    count = 0
-    for step in range(steps):
-        n = switch_on(step, stride, found, GAPS, pit, entries, forest, changed, spans, step)
-        for i in range(n):
-            if changed[i]:
-                count = renew_span(forest, spans, count, changed[i], 1, width - 1, height - 1, step)
-    close_all(spans, count, steps)
-    return count
-
-
-@jit
-def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
-    """What still stands stands to the end."""
-    for i in range(count):
+    for i in range(count):  # what still stands stands to the end
         if spans[i].last < 0:
             spans[i].last = steps - 1
+    return count, holes
 
 
 @jit

@@ -3,12 +3,12 @@
 import numpy as np
 
 from pipeline.boxes.sweep_basins import basins_room
-from pipeline.boxes.sweep_forest import SPAN, forest_room, grow_components, grow_holes
-from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_forest import SPAN, forest_room, grow
+from pipeline.boxes.sweep_levels import jit
 from pipeline.boxes.sweep_runs import find_runs, runs_room
 
 
-@inlined
+@jit
 def best_iou(left, top, right, bottom, truth, pad):  # type: ignore[no-untyped-def]
     """Best IoU of one box with boxes [n, 4]; pad 1 for inclusive corners, 0 for half-open edges."""
     best = 0.0
@@ -75,16 +75,20 @@ def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, eve
     pad = 1 if contours else 0
     for i in range(images):
         level = levels[i].ravel()
-        found = find_runs(level, stride, runs)
-        n, holes = grow_components(
-            level, stride, found, basins, contours, outline, forest, spans, boxes[i], cells[i]
+        found = find_runs(level, stride, contours, runs)
+        n, holes = grow(
+            *(level, stride, found, basins, True, contours, outline, thresholds),
+            *(forest, spans, boxes[i], cells[i]),
         )
         if scored:
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
             raise_to(spans, n, True, real, pad, table)
             if holes:
-                n = grow_holes(level, stride, found, basins, holes, forest, spans)
+                n, _ = grow(
+                    *(level, stride, found, basins, False, contours, outline, holes),
+                    *(forest, spans, boxes[i], cells[i]),
+                )
                 raise_to(spans, n, False, real, pad, table)
             settle(table)
             value = 0.0
@@ -109,13 +113,17 @@ def every_span(levels, contours, dense, boxes, cells):  # type: ignore[no-untype
     forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds, dense)
     spans = np.empty(rows * stride, SPAN)
     level = levels[0].ravel()
-    found = find_runs(level, stride, runs_room(rows, stride, thresholds))
-    n, holes = grow_components(
-        level, stride, found, basins, contours, False, forest, spans, boxes[0], cells[0]
+    found = find_runs(level, stride, contours, runs_room(rows, stride, thresholds))
+    n, holes = grow(
+        *(level, stride, found, basins, True, contours, False, thresholds),
+        *(forest, spans, boxes[0], cells[0]),
     )
     components = spans[:n].copy()
     for i in range(n):
         span = components[i]
         span.first, span.last = thresholds - 1 - span.last, thresholds - 1 - span.first
-    n = grow_holes(level, stride, found, basins, holes, forest, spans)
+    n, _ = grow(
+        *(level, stride, found, basins, False, contours, False, holes),
+        *(forest, spans, boxes[0], cells[0]),
+    )
     return components, spans[:n].copy()

@@ -19,7 +19,7 @@ class NamedByContent(UserProvidedCacheLocator):
         return Path(py_file).stem
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def _compiled() -> Callable[[Callable[..., Any]], Any]:
     """Compile on first call without holding the GIL, and keep the result on disk.
 
     Numba's cache looks at the one file a function stands in; the functions of a sweep call each
@@ -38,7 +38,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         # Where that folder cannot be written, the user's own cache.
         config.CACHE_LOCATOR_CLASSES = f"{__name__}.NamedByContent, UserWideCacheLocator"
         try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
         finally:
             config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
 
@@ -46,8 +46,6 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 jit = _compiled()
-# For what is called once per run: handing arrays to a compiled function costs more than its work.
-inlined = _compiled(inline="always")
 
 
 @jit
@@ -113,7 +111,7 @@ def float_levels(maps, tops, thresholds, levels, falls):  # type: ignore[no-unty
         frame(levels[i])
 
 
-@inlined
+@jit
 def frame(level):  # type: ignore[no-untyped-def]
     """The frame around a map is below every level."""
     level[0] = level[-1] = -1

@@ -12,7 +12,7 @@ Maps lie in a frame, row after row, `stride` = W + 2 pixels each; pixels are cou
 
 import numpy as np
 
-from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_levels import jit
 
 EAST, NORTH, WEST, SOUTH = 0, 2, 4, 6
 SIDES = 1 << EAST | 1 << NORTH | 1 << WEST | 1 << SOUTH
@@ -66,7 +66,7 @@ ACROSS = np.array([1, 1, 0, -1, -1, -1, 0, 1], np.int32)
 DOWN = np.array([0, -1, -1, -1, 0, 1, 1, 1], np.int32)
 
 
-@inlined
+@jit
 def neighbour(direction, stride):  # type: ignore[no-untyped-def]
     """Where it lies, seen from a pixel."""
     return DOWN[direction] * stride + ACROSS[direction]
@@ -110,27 +110,29 @@ def runs_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
     """Room for the runs of a map, see `find_runs`; every map of a batch uses it again."""
     size = rows * stride
     return (
-        np.zeros((2, size), np.uint8),
-        np.empty((4, size + 2), np.int32),
+        np.zeros(size, np.uint8),
+        np.zeros(size, np.uint8),
+        np.empty(size, np.int32),
+        np.empty(size + 2, np.int32),
+        np.empty(size + 1, np.int32),
+        np.empty(size + 1, np.int32),
         np.empty(size + 2, np.int64),
         np.empty(thresholds + 3, np.int32),
     )
 
 
 @jit
-def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
+def find_runs(level, stride, contours, room):  # type: ignore[no-untyped-def]
     """Fill the room with the runs of a map. Returns the parts of it that last:
 
     before   the neighbours that come before each pixel
     run_of   the run each pixel is part of
     start    first pixel of each run; the run ends where the next one starts
-    change   of area and Euler number (`_change`) by all runs before each
+    change   of area and Euler number (`_change`) by all runs before each, with `contours`
     meeting  the pixels at which arcs of such neighbours meet, by level
     first    those of level k are [first[k + 1], first[k + 2])
     """
-    before, arcs = room[0]
-    run_of, start, pixels, meeting = room[1]
-    change, first = room[2], room[3]
+    before, arcs, run_of, start, pixels, meeting, change, first = room
     look_around(level, stride, before, arcs)
     # Written for every pixel, kept is what the last of a run wrote: no branches.
     r, found, last, done = 0, 0, level[0], np.int64(0)
@@ -140,8 +142,10 @@ def find_runs(level, stride, room):  # type: ignore[no-untyped-def]
         r += here != last
         last = here
         run_of[i] = r
-        done += CHANGE[before[i]]
-        start[r + 1], change[r + 1] = i + 1, done
+        start[r + 1] = i + 1
+        if contours:
+            done += CHANGE[before[i]]
+            change[r + 1] = done
         pixels[found] = i
         found += arcs[i] & (here >= 0)
     first[:] = 0
