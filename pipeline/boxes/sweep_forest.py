@@ -42,11 +42,12 @@ def forest_room(rows, stride):  # type: ignore[no-untyped-def]
 
 @jit
 def find(forest, c):  # type: ignore[no-untyped-def]
-    """Component that c has become part of; those passed are hung one higher (path halving)."""
-    while forest[c].parent != c:
-        forest[c].parent = forest[forest[c].parent].parent
-        c = forest[c].parent
-    return c
+    """Component that c has become part of; c is hung right below it."""
+    up = forest[forest[c].parent].parent  # nearly always the answer: no branch to foresee
+    while forest[up].parent != up:
+        up = forest[up].parent
+    forest[c].parent = up
+    return up
 
 
 @jit
@@ -125,10 +126,9 @@ def outranks(forest, c, best):  # type: ignore[no-untyped-def]
 @jit
 def note(forest, changed, n, c, step):  # type: ignore[no-untyped-def]
     """Add a component to those that changed at this step; return how many there are."""
-    if forest[c].changed != step:
-        forest[c].changed, forest[c].traced = step, -1
-        changed[n] = c
-        n += 1
+    changed[n] = c
+    n += forest[c].changed != step
+    forest[c].changed, forest[c].traced = step, -1
     return n
 
 
