@@ -1,8 +1,9 @@
-"""The forest of a sweep: components that grow run by run, each with its box and what else is asked of it.
+"""The forest of a sweep: components that grow entry by entry, each with its box and what else is asked of it.
 
-Runs are switched on level by level, the highest first; what is joined after a level are the
-components at that threshold. Work grows with the runs, not with runs × thresholds, and few thresholds
-make few runs. Boxes are half-open. Components are records: numba makes of them what C makes of structs.
+Entries (`sweep_basins`) go on level by level, the highest first; what is joined after a level are the
+components at that threshold. Work grows with what happens, not with pixels × thresholds, and at few
+thresholds little happens. Boxes are half-open. Components are records: numba makes of them what C
+makes of structs.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which neighbours of each pixel are on before it, and the flat runs in the order they are switched on.
+"""Which neighbours of each pixel are on before it, and the flat runs of a map.
 
 A *flat run* is a maximal stretch of one row with one level; its pixels go on together. All pixels are
 put into one order: by level, the higher first, and within a level in raster order. The neighbours that
@@ -21,8 +21,8 @@ SIDES = 1 << EAST | 1 << NORTH | 1 << WEST | 1 << SOUTH
 def _arcs(before: int) -> list[int]:
     """Directions, one on each 8-connected arc of the neighbours that come before.
 
-    It follows the two or three neighbours that end the arc before it: off are a side and the next one
-    or, where that is on, the side alone.
+    Arcs are parted by a side that is off, with the corner after it if that is off too; what follows is
+    on the next arc.
     """
     on = [before >> (k % 8) & 1 for k in range(10)]
     ends = [k for k in (EAST, NORTH, WEST, SOUTH) if not on[k] and (on[k + 1] or on[k + 2])]
@@ -60,8 +60,6 @@ BEFORE = np.array([next((k for k in RASTER if m >> k & 1), -1) for m in range(25
 AFTER = np.array(
     [next((k for k in RASTER[::-1] if ~m & SIDES & 1 << k), -1) for m in range(256)], np.int32
 )
-
-
 ACROSS = np.array([1, 1, 0, -1, -1, -1, 0, 1], np.int32)
 DOWN = np.array([0, -1, -1, -1, 0, 1, 1, 1], np.int32)
 
