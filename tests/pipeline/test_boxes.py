@@ -198,6 +198,15 @@ def test_levels_are_exact_where_thresholds_are_even(
     assert {*levels[0], *levels[-1], *levels[:, 0], *levels[:, -1]} == {-1}
 
 
+def test_more_thresholds_than_16_bits_count() -> None:
+    values = make_map("smooth", 9, 14, np.random.default_rng(5))
+    taus = np.arange(40_000) / 40_000
+    few = taus[::2000]
+    swept = boxes.curve(values[None], [TRUTH], taus)
+    assert swept.any.shape == (1, 40_000)
+    assert (swept.any[:, ::2000] == boxes.curve(values[None], [TRUTH], few).any).all()
+
+
 def test_boxes_follow_a_flip() -> None:
     values = make_map("smooth", 21, 34, np.random.default_rng(3))
     taus = np.arange(20) / 20
