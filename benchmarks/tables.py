@@ -103,8 +103,27 @@ def training(path: Path) -> list[str]:
     return _table(["", "plain loop", "ours", "times"], rows)
 
 
+def sweeps(path: Path) -> list[str]:
+    """The `speed` part of `benchmarks.boxes`."""
+    rows = []
+    for row in json.loads(path.read_text("utf-8"))["speed"]:
+        ms, ratios = row["ms"], row["ratios"]
+        times = [f"{ms[name]:.2f}" for name in ("classic", "wsoleval")]
+        versus = ("classic over label", "classic over findContours", "wsoleval over opencv")
+        faster = [f"{ratios[name]:.3g}" for name in versus]
+        rows.append([f"`{row['map']}`", str(row["thresholds"]), *times, *faster])
+    titles = ["map", "thresholds", "`classic` ms", "`wsoleval` ms"]
+    versus = (
+        "`classic` × label",
+        "`classic` × findContours",
+        "`wsoleval` × the benchmark's OpenCV",
+    )
+    return _table([*titles, *versus], rows)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
+    "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
     "methods.json": steps,

@@ -24,7 +24,9 @@ from torch.nn.functional import interpolate
 Protocol = Literal["classic", "wsoleval"]
 PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
-HUMPS: float = 1 / 8  # per pixel: maps whose rows have more are too rough for `sweep_humps`
+# Times the pixels: room to look up what goes on in a basin at a level. Maps with more basins × levels
+# are rough: gathering their runs would not pay.
+DENSE: int = 8
 
 
 class Curve(NamedTuple):
@@ -132,7 +134,7 @@ def components(
     from pipeline.boxes.sweep_kernels import every_span
 
     found = every_span(
-        levels, protocol == "wsoleval", HUMPS, boxes, np.empty((1, 0, 0, 0), np.bool_)
+        levels, protocol == "wsoleval", DENSE, boxes, np.empty((1, 0, 0, 0), np.bool_)
     )
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
     if falls[0]:
@@ -168,7 +170,7 @@ def _sweep(
             levels[part],
             protocol == "wsoleval",
             outline,
-            HUMPS,
+            DENSE,
             flat,
             offsets[part.start : part.stop + 1],
             boxes[part],
@@ -178,46 +180,58 @@ def _sweep(
         )
 
     in_parallel(work, images, threads)
-    for array in (boxes, largest, every, cells):
-        array[falls] = array[falls, ::-1]
+    if falls.any():
+        for array in (boxes, largest, every, cells):
+            array[falls] = array[falls, ::-1]
     return boxes, Curve(largest, every), cells
 
 
 def _levels(
     maps: NDArray[Any], thresholds: ArrayLike, protocol: Protocol, threads: int | None
-) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.float64]]:
-    """(levels [B, H, W], whether they count from the last threshold [B], thresholds [1 or B, T])."""
+) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.bool_], NDArray[np.float64]]:
+    """(levels [B, H + 2, W + 2], in a frame below them; whether they count from the last threshold [B];
+    thresholds [1 or B, T]).
+    """
     taus = np.atleast_2d(np.asarray(thresholds, np.float64))
-    maps = _checked(maps, taus, protocol)
-    levels = np.empty(maps.shape, np.int32)
+    maps, tops = _checked(maps, taus, protocol)
+    small = np.int16 if taus.shape[1] < 2**15 - 1 else np.int32
+    levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), small)
     falls = np.zeros(len(maps), np.bool_)
 
     from pipeline.boxes import sweep_levels
 
-    count = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
+    fill = sweep_levels.byte_levels if protocol == "wsoleval" else sweep_levels.float_levels
 
     def work(part: slice) -> None:
-        count(maps[part], taus[part] if len(taus) > 1 else taus, levels[part], falls[part])
+        each = taus[part] if len(taus) > 1 else taus
+        fill(maps[part], tops[part], each, levels[part], falls[part])
 
     in_parallel(work, len(maps), threads)
     return levels, falls, taus
 
 
-def _checked(maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol) -> NDArray[Any]:
-    """The maps as a contiguous array, 8-bit under `wsoleval`; or ValueError."""
+def _checked(
+    maps: NDArray[Any], taus: NDArray[np.float64], protocol: Protocol
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The maps as a contiguous array, 8-bit under `wsoleval`, and their maxima [B]; or ValueError."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(PROTOCOLS)}")
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps have shape {maps.shape}; allowed: [B, height, width], not empty")
     if taus.size == 0 or np.isnan(taus).any() or (np.diff(taus) < 0).any():
         raise ValueError("thresholds must be given in rising order, at least one")
-    if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
-        raise ValueError("maps hold NaN or infinite values")
-    if protocol == "wsoleval" and maps.dtype != np.uint8:
-        if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
-            raise ValueError("maps leave 0 … 1; under wsoleval they are scaled to it before")
-        maps = (maps * 255).astype(np.uint8)
-    return np.ascontiguousarray(maps)
+    maps = np.ascontiguousarray(maps)
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
+    tops = flat.max(1)
+    if maps.dtype != np.uint8 and maps.size:
+        low, high = flat.min(), tops.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("maps hold NaN or infinite values")
+        if protocol == "wsoleval":
+            if low < 0 or high > 1:
+                raise ValueError("maps leave 0 … 1; under wsoleval they are scaled to it before")
+            maps, tops = ((of * 255).astype(np.uint8) for of in (maps, tops))
+    return maps, tops.astype(np.float64)
 
 
 def in_parallel(work: Callable[[slice], None], images: int, threads: int | None = None) -> None:

@@ -2,40 +2,12 @@
 
 It is kept up to date from 2 × 2 blocks of pixels: a full block adds one square, a block of three
 half of one. What is summed so is the area without holes; whether there are holes is told by the
-Euler number (Gray's bit quads). A component with holes has its border traced, and only if its
-bounds leave open which component is the largest.
+Euler number. A component with holes has its border traced, and only if its bounds leave open which
+component is the largest.
 """
 
-import numpy as np
-
-from pipeline.boxes.sweep_levels import inlined, jit
-
-# What a pixel that goes on changes in a block, by its neighbours there: 4 if the one diagonal to it is
-# on, 2 if the one above or below it, 1 if the one beside it. First twice the block's area, then its
-# share of four times the Euler number (8-connected; one pixel on counts 1, three −1, a diagonal −2).
-AREA_CHANGE = np.array([0, 0, 0, 1, 0, 1, 1, 1], np.int32)
-EULER_CHANGE = np.array([1, -1, -1, 1, -3, -1, -1, 1], np.int32)
-
-
-@inlined
-def block_changes(label, stride, y, x0, x1):  # type: ignore[no-untyped-def]
-    """Change of (twice the area, four times the Euler number) when columns x0 … x1 − 1 of row y go on."""
-    area, euler = 0, 0
-    first = (y + 1) * stride + x0 + 1
-    last = first + x1 - x0 - 1
-    for row in (-stride, stride):
-        left = 4 * (label[first + row - 1] >= 0) + 2 * (label[first + row] >= 0)
-        right = 4 * (label[last + row + 1] >= 0) + 2 * (label[last + row] >= 0)
-        left += label[first - 1] >= 0
-        right += label[last + 1] >= 0
-        area += AREA_CHANGE[left] + AREA_CHANGE[right]
-        euler += EULER_CHANGE[left] + EULER_CHANGE[right]
-    for i in range(first, last):  # blocks of which the run takes the whole row
-        for row in (-stride, stride):
-            here, following = label[i + row] >= 0, label[i + row + 1] >= 0
-            area += here + following
-            euler -= 2 * (here != following)
-    return area, euler
+from pipeline.boxes.sweep_levels import jit
+from pipeline.boxes.sweep_runs import neighbour
 
 
 @jit
@@ -44,20 +16,18 @@ def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
 
     What is on is ≥ `on`. Border following after Suzuki & Abe (1985).
     """
-    # Clockwise from the left neighbour.
-    steps = (-1, -stride - 1, -stride, -stride + 1, 1, stride + 1, stride, stride - 1)
-    turn = 0
-    while turn < 8 and framed[first + steps[turn]] < on:
-        turn += 1
-    if turn == 8:
+    turn = 12  # left: first clockwise from there
+    while turn > 4 and framed[first + neighbour(turn % 8, stride)] < on:
+        turn -= 1
+    if turn == 4:
         return 0
-    last = first + steps[turn]  # the border ends by coming from there
+    last = first + neighbour(turn % 8, stride)  # the border ends by coming from there
     here, twice = first, 0
     while True:
-        turn = (turn + 7) % 8  # counter-clockwise, from the pixel after the one come from
-        while framed[here + steps[turn]] < on:
-            turn = (turn + 7) % 8
-        following = here + steps[turn]
+        turn = (turn + 1) % 8  # counter-clockwise, from the pixel after the one come from
+        while framed[here + neighbour(turn, stride)] < on:
+            turn = (turn + 1) % 8
+        following = here + neighbour(turn, stride)
         y, x = divmod(here, stride)
         next_y, next_x = divmod(following, stride)
         twice += x * next_y - next_x * y
@@ -66,28 +36,33 @@ def traced_area(framed, on, stride, first):  # type: ignore[no-untyped-def]
         here, turn = following, (turn + 4) % 8
 
 
-@inlined
+@jit
+def twice_area(component):  # type: ignore[no-untyped-def]
+    """Of its blocks: without holes."""
+    return component.change & 0xFFFFFFFF
+
+
+@jit
 def least_area(component):  # type: ignore[no-untyped-def]
     """Lower bound of twice the contour area, exact without holes: a hole is no smaller than 2."""
-    return component.area + 4 * (1 - component.euler // 4)
+    return twice_area(component) + 4 * (1 - (component.change >> 32))
 
 
-@inlined
+@jit
 def most_area(component):  # type: ignore[no-untyped-def]
     """Upper bound of twice the contour area, exact without holes; else that of the box."""
-    if component.euler == 4:
-        return component.area
+    if component.change >> 32 == 1:
+        return twice_area(component)
     return 2 * (component.right - component.left - 1) * (component.bottom - component.top - 1)
 
 
-@inlined
+@jit
 def contour_area(framed, on, stride, component):  # type: ignore[no-untyped-def]
     """Twice the contour area; what had to be traced is kept until the component grows."""
-    if component.euler == 4:
-        return component.area
+    if component.change >> 32 == 1:
+        return twice_area(component)
     if component.traced < 0:
-        y, x = divmod(component.start, stride - 2)
-        component.traced = traced_area(framed, on, stride, (y + 1) * stride + x + 1)
+        component.traced = traced_area(framed, on, stride, component.start)
     return component.traced
 
 

@@ -1,13 +1,17 @@
-"""The forest of a sweep: components that grow run by run, each with its box and what else is asked of it.
+"""The forest of a sweep: components that grow entry by entry, each with its box and what else is asked of it.
 
-Boxes are half-open. `label` holds, row after row, the component each pixel was given when it was
-switched on, −1 while it is off; around the map [H, W] lies a frame one pixel wide that is never on, so
-a row is `stride` = W + 2 long. Components are records: numba makes of them what C makes of structs.
+Entries (`sweep_basins`) go on level by level, the highest first; what is joined after a level are the
+components at that threshold. Work grows with what happens, not with pixels × thresholds, and at few
+thresholds little happens. Boxes are half-open. Components are records: numba makes of them what C
+makes of structs.
 """
 
 import numpy as np
 
-from pipeline.boxes.sweep_levels import inlined, jit
+from pipeline.boxes.sweep_basins import find_basins, find_entries
+from pipeline.boxes.sweep_contours import largest_contour, least_area
+from pipeline.boxes.sweep_levels import jit
+from pipeline.boxes.sweep_runs import ARCS, GAPS, neighbour
 
 # Kept up to date for components that live; those that were joined to another know their parent.
 COMPONENT = np.dtype(
@@ -16,32 +20,38 @@ COMPONENT = np.dtype(
         for name in (
             *("parent", "left", "top", "right", "bottom", "pixels"),
             "start",  # first pixel in raster order
-            "area",  # twice the area and four times the Euler number of its blocks: sweep_contours
-            "euler",
             "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
             "span",  # the one that is open, −1: none
         )
-    ],
+    ]
+    + [("change", np.int64)],  # its Euler number times 2³² and twice its area: sweep_runs
     align=True,
 )
 # A box a component had, and the first and last step (−1: still open) at which it stood.
 SPAN = np.dtype(
     [(name, np.int32) for name in ("left", "top", "right", "bottom", "first", "last")], align=True
 )
-OFF = 2**31 - 1  # above every component's number
 
 
-@inlined
+@jit
+def forest_room(rows, stride):  # type: ignore[no-untyped-def]
+    """Components and those that changed; used again by every map."""
+    size = rows * stride // 2 + 1  # two peaks or pits never touch
+    return np.empty(size, COMPONENT), np.empty(size, np.int32)
+
+
+@jit
 def find(forest, c):  # type: ignore[no-untyped-def]
-    """Component that c has become part of; those passed are hung one higher (path halving)."""
-    while forest[c].parent != c:
-        forest[c].parent = forest[forest[c].parent].parent
-        c = forest[c].parent
-    return c
+    """Component that c has become part of; c is hung right below it."""
+    up = forest[forest[c].parent].parent  # nearly always the answer: no branch to foresee
+    while forest[up].parent != up:
+        up = forest[up].parent
+    forest[c].parent = up
+    return up
 
 
-@inlined
+@jit
 def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
     """Make two components one and return it: the one with more pixels lives on."""
     if a != b:
@@ -49,74 +59,36 @@ def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
             a, b = b, a
         whole, part = forest[a], forest[b]
         part.parent = a
-        whole.left = min(whole.left, part.left)
-        whole.top = min(whole.top, part.top)
-        whole.right = max(whole.right, part.right)
-        whole.bottom = max(whole.bottom, part.bottom)
-        whole.pixels += part.pixels
-        whole.start = min(whole.start, part.start)
-        whole.area += part.area
-        whole.euler += part.euler
+        absorb(whole, part)
         if part.span >= 0:
             spans[part.span].last = step - 1
     return a
 
 
-@inlined
-def switch_on(label, stride, forest, spans, born, y, x0, x1, reach, step):  # type: ignore[no-untyped-def]
-    """Switch columns x0 … x1 − 1 of row y on; return their component, number `born` if it is new.
+@jit
+def absorb(component, other):  # type: ignore[no-untyped-def]
+    """Add an entry's or another component's pixels to a component."""
+    component.left = min(component.left, other.left)
+    component.top = min(component.top, other.top)
+    component.right = max(component.right, other.right)
+    component.bottom = max(component.bottom, other.bottom)
+    component.pixels += other.pixels
+    component.start = min(component.start, other.start)
+    component.change += other.change
 
-    Reach 1 is 8-connected, 0 is 4-connected.
-    """
-    first = (y + 1) * stride + x0 + 1
-    after = first + x1 - x0
-    # Nearly always all that is touched is one component; finding that out needs no branches.
-    lowest, highest = OFF, -1
-    for i in range(first - reach, after + reach):
-        lowest, highest = widen(lowest, highest, label[i - stride])
-        lowest, highest = widen(lowest, highest, label[i + stride])
-    lowest, highest = widen(lowest, highest, label[first - 1])
-    lowest, highest = widen(lowest, highest, label[after])
-    if highest < 0:
-        root = born
-        component = forest[root]
-        component.parent = root
-        component.left, component.right = x0, x1
-        component.top, component.bottom = y, y + 1
-        component.start = y * (stride - 2) + x0
-        component.pixels, component.area, component.euler = 0, 0, 0
+
+@jit
+def plant(forest, count):  # type: ignore[no-untyped-def]
+    """As many components without pixels."""
+    for c in range(count):
+        component = forest[c]
+        component.parent = c
+        component.left = component.top = component.start = 2**31 - 1
+        component.right = component.bottom = component.pixels = component.change = 0
         component.changed, component.span = -1, -1
-    else:
-        root = find(forest, highest)
-        if lowest < highest:
-            seen = highest
-            for row in range(-1, 2):
-                side = reach if row else 1
-                step_over = 1 if row else after - first + 1  # the run itself
-                for i in range(first + row * stride - side, after + row * stride + side, step_over):
-                    c = label[i]
-                    if c >= 0 and c != seen:
-                        seen = c
-                        root = join(forest, spans, root, find(forest, c), step)
-        component = forest[root]
-        component.left = min(component.left, x0)
-        component.top = min(component.top, y)
-        component.right = max(component.right, x1)
-        component.bottom = max(component.bottom, y + 1)
-        component.start = min(component.start, y * (stride - 2) + x0)
-    forest[root].pixels += x1 - x0
-    for i in range(first, after):
-        label[i] = root
-    return root
 
 
-@inlined
-def widen(lowest, highest, c):  # type: ignore[no-untyped-def]
-    """Range of component numbers, with one more label."""
-    return min(lowest, c if c >= 0 else OFF), max(highest, c)
-
-
-@inlined
+@jit
 def close_span(forest, spans, c, step):  # type: ignore[no-untyped-def]
     """The component's box no longer stands."""
     if forest[c].span >= 0:
@@ -124,7 +96,7 @@ def close_span(forest, spans, c, step):  # type: ignore[no-untyped-def]
         forest[c].span = -1
 
 
-@inlined
+@jit
 def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignore[no-untyped-def]
     """Unless the component's box is as before, close its span and open the n-th; return how many."""
     left, top = forest[c].left - margin, forest[c].top - margin
@@ -142,26 +114,137 @@ def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignor
     return n + 1
 
 
-@inlined
-def most_pixels(forest, among, n, best):  # type: ignore[no-untyped-def]
-    """Component with most pixels, of equals the one whose first pixel comes first.
-
-    It is the `best` so far (−1: none) or one of those that grew.
-    """
-    for i in range(n):
-        c = among[i]
-        if (
-            best < 0
-            or forest[c].pixels > forest[best].pixels
-            or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
-        ):
-            best = c
-    return best
+@jit
+def outranks(forest, c, best):  # type: ignore[no-untyped-def]
+    """Whether c has more pixels than `best` (−1: none) or, of equals, the first pixel that comes first."""
+    return (
+        best < 0
+        or forest[c].pixels > forest[best].pixels
+        or (forest[c].pixels == forest[best].pixels and forest[c].start < forest[best].start)
+    )
 
 
 @jit
-def close_all(spans, count, steps):  # type: ignore[no-untyped-def]
-    """What still stands stands to the end."""
-    for i in range(count):
+def note(forest, changed, n, c, step):  # type: ignore[no-untyped-def]
+    """Add a component to those that changed at this step; return how many there are."""
+    changed[n] = c
+    n += forest[c].changed != step
+    forest[c].changed, forest[c].traced = step, -1
+    return n
+
+
+@jit
+def grow(  # type: ignore[no-untyped-def]
+    level, stride, found, basins, falling, contours, outline, steps, room, spans, boxes, cells
+):
+    """Components of a map at each threshold: 8-connected, the last threshold first or, if not `falling`,
+    of what is off, 4-connected and apart from the frame, the first threshold first: holes.
+
+    Where there is room, `spans` is filled with their boxes, those of holes grown by one pixel as their
+    contours are; step s is threshold T − 1 − s or, of holes, s. `boxes` [T, 4] is filled with the box of the
+    largest component: the one with most pixels or, with `contours`, the largest contour area;
+    `cells` [T, h, w] with the cells under its outline or the sides of its box. Holes leave both alone.
+
+    Returns the number of spans and, with `contours`, below which threshold components have holes.
+    """
+    before, run_of, _, _, meeting, first_meet = found
+    forest, changed = room
+    basin, number = find_basins(level, stride, found, falling, basins)
+    entries, order, first = find_entries(
+        *(level, stride, found, contours and falling, 1 if falling else 0, basin, number, basins)
+    )
+    plant(forest, number)
+    outside = -1
+    if not falling:  # stays itself
+        outside = 0
+        forest[0].pixels = 2**30
+    ways = ARCS if falling else GAPS
+    margin = 0 if falling else 1
+    width, height = stride - 2, level.size // stride - 2
+    # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
+    right, bottom = width - contours, height - contours
+    count, best, holes = 0, -1, 0
+    best_start, best_most = -1, -1
+    x0, y0, x1, y1 = (0, 0, 0, 0) if contours else (0, 0, width, height)
+    for step in range(steps):
+        k = steps - step if falling else step
+        n = 0
+        for i in range(first[k + 1], first[k + 2]):
+            e = order[i]
+            c = find(forest, entries[e].basin)
+            absorb(forest[c], entries[e])
+            n = note(forest, changed, n, c, step)
+        for i in range(first_meet[k + 1], first_meet[k + 2]):
+            pixel = meeting[i]
+            root = find(forest, basin[run_of[pixel]])
+            way = ways[before[pixel]]
+            while way:
+                c = find(forest, basin[run_of[pixel + neighbour(way & 7, stride)]])
+                root = join(forest, spans, root, c, step)
+                way >>= 4
+            n = note(forest, changed, n, root, step)
+        if n and best >= 0:
+            best = find(forest, best)
+        living = 0
+        for i in range(n):
+            c = changed[i]
+            if forest[c].parent != c or c == outside:
+                continue
+            changed[living] = c
+            living += 1
+            if spans.size:
+                count = renew_span(forest, spans, count, c, margin, right, bottom, step)
+            if falling and not contours and outranks(forest, c, best):
+                best = c
+            if contours and forest[c].change >> 32 != 1:
+                holes = max(holes, k)
+        if not falling:
+            continue
+        if living:
+            if contours:
+                # What did not change can overtake the largest only if that kept its area but lost rank.
+                if (
+                    best >= 0
+                    and forest[best].start != best_start
+                    and least_area(forest[best]) <= best_most
+                ):
+                    living = 0
+                    for c in range(number):
+                        if forest[c].pixels and forest[c].parent == c:
+                            changed[living] = c
+                            living += 1
+                elif best >= 0 and forest[best].changed != step:
+                    changed[living] = best
+                    living += 1
+                best, best_most = largest_contour(level, k, stride, forest, changed, living)
+                best_start = forest[best].start
+            largest = forest[best]
+            x0, y0 = largest.left, largest.top
+            x1, y1 = min(largest.right, right), min(largest.bottom, bottom)
+        box = boxes[k - 1]
+        box[0], box[1], box[2], box[3] = x0, y0, x1, y1
+        if cells.size and best >= 0:
+            mark_seeds(level, k, stride, run_of, basin, forest, best, outline, cells[k - 1])
+    for i in range(count):  # what still stands stands to the end
         if spans[i].last < 0:
             spans[i].last = steps - 1
+    return count, holes
+
+
+@jit
+def mark_seeds(level, on, stride, run_of, basin, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+    """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
+
+    The outline is every pixel with a 4-neighbour that is off or outside the map.
+    """
+    width, height = stride - 2, level.size // stride - 2
+    box = forest[best]
+    for y in range(box.top, box.bottom):
+        whole_row = outline or y == box.top or y == box.bottom - 1
+        for x in range(box.left, box.right, 1 if whole_row else max(1, box.right - 1 - box.left)):
+            i = (y + 1) * stride + x + 1
+            if level[i] < on or find(forest, basin[run_of[i]]) != best:
+                continue
+            around = min(level[i - stride], level[i - 1], level[i + 1], level[i + stride])
+            if not (outline and around >= on):
+                cells[y * cells.shape[0] // height, x * cells.shape[1] // width] = True

@@ -109,8 +109,8 @@ def count_pixels(
     maps: NDArray[Any], masks: NDArray[np.uint8], thresholds: ArrayLike
 ) -> NDArray[np.int64]:
     """Pixels [B, 2, T + 2] off and on the object, by how many of the rising thresholds and 1 they reach."""
-    limits = np.append(np.asarray(thresholds, np.float64), [1, np.inf])
-    counts = np.zeros((len(maps), 2, len(limits)), np.int64)
+    limits = np.append(np.asarray(thresholds, np.float64), 1)
+    counts = np.zeros((len(maps), 2, len(limits) + 1), np.int64)
 
     from pipeline.boxes.sweep_levels import count_levels
 

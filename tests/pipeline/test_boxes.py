@@ -41,11 +41,13 @@ def make_map(kind: str, height: int, width: int, rng: np.random.Generator) -> ND
 
 
 @pytest.fixture(autouse=True)
-def the_road_that_is_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
+def the_room_that_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test sets it to is put back."""
-    monkeypatch.setattr(boxes, "HUMPS", boxes.HUMPS)
+    monkeypatch.setattr(boxes, "DENSE", boxes.DENSE)
 
 
+# Every run by itself; gathered by the levels that occur where it pays; always gathered.
+EVERY_ROAD = pytest.mark.parametrize("dense", [0, 1, 1000], ids=["runs", "some", "gathered"])
 maps = st.builds(
     lambda kind, height, width, seed: make_map(kind, height, width, np.random.default_rng(seed)),
     st.sampled_from(KINDS),
@@ -71,13 +73,13 @@ def boxes_by_threshold(
     ]
 
 
-@pytest.mark.parametrize("humps", [0.0, 1.0], ids=["forest", "humps"])
+@EVERY_ROAD
 @settings(max_examples=150, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_classic_is_scipy_at_every_threshold(
-    humps: float, values: NDArray[np.float32], thresholds: list[float]
+    dense: int, values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.HUMPS = humps
+    boxes.DENSE = dense
     taus = np.array(thresholds)
     plain = [scipy_boxes(values, tau) for tau in taus]
     assert boxes.sweep(values[None], taus)[0].tolist() == [list(box) for box, _ in plain]
@@ -89,13 +91,13 @@ def test_classic_is_scipy_at_every_threshold(
     assert boxes_by_threshold(values, taus, "classic") == [sorted(every) for _, every in plain]
 
 
-@pytest.mark.parametrize("humps", [0.0, 1.0], ids=["forest", "humps"])
+@EVERY_ROAD
 @settings(max_examples=150, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_wsoleval_is_opencv_at_every_threshold(
-    humps: float, values: NDArray[np.float32], thresholds: list[float]
+    dense: int, values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.HUMPS = humps
+    boxes.DENSE = dense
     values, taus = scaled(values), np.array(thresholds)
     truth = np.trunc(TRUTH)
     plain = [opencv_boxes(wsoleval.quantise(values), tau) for tau in taus]
@@ -175,6 +177,34 @@ def test_each_image_has_its_threshold_and_its_truth() -> None:
 def test_float64_maps_keep_their_last_bits() -> None:
     values = np.array([[[1.0, 0.3 + 1e-12, 0.3]]])
     assert boxes.boxes_at(values, 0.3 + 1e-13).tolist() == [[0, 0, 2, 1]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(maps, st.integers(1, 300), st.floats(1e-3, 3), st.sampled_from([np.float32, np.float64]))
+def test_levels_are_exact_where_thresholds_are_even(
+    values: NDArray[np.float32], count: int, last: float, dtype: Any
+) -> None:
+    taus = np.arange(count) / count * last
+    values = values.astype(dtype)
+    top = np.float64(values.max())
+    reached = values[..., None] >= taus * top
+    # On the thresholds, and just below and above.
+    values = np.where(reached.any(2), taus[reached.sum(2) - 1] * top, values).astype(dtype)
+    values.flat[:3] = np.nextafter(values.flat[:3], [-np.inf, np.inf, 0][: values.size])
+    top = np.float64(values.max())
+    levels = boxes._levels(values[None], taus, "classic", 1)[0][0]
+    reached = values[..., None].astype(np.float64) >= taus * top
+    assert (levels[1:-1, 1:-1] == reached.sum(2)).all()
+    assert {*levels[0], *levels[-1], *levels[:, 0], *levels[:, -1]} == {-1}
+
+
+def test_more_thresholds_than_16_bits_count() -> None:
+    values = make_map("smooth", 9, 14, np.random.default_rng(5))
+    taus = np.arange(40_000) / 40_000
+    few = taus[::2000]
+    swept = boxes.curve(values[None], [TRUTH], taus)
+    assert swept.any.shape == (1, 40_000)
+    assert (swept.any[:, ::2000] == boxes.curve(values[None], [TRUTH], few).any).all()
 
 
 def test_boxes_follow_a_flip() -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.imports import ROOT
+from tests.interrupts import interruptible
 from tests.made import encode, many_ilsvrc, noise
 from tests.tiny import write_params
 
@@ -65,6 +66,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=interruptible,
         )
 
     def run(self, stage: str, folder: Path, processes: int = ALONE) -> tuple[int, str]:

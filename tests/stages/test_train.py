@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.interrupts import interruptible
 from tests.stages.trained import command, environment, place, until_an_epoch_is_done
 
 TRAIN = (sys.executable, "-m", "stages.train")
@@ -27,6 +28,7 @@ def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=interruptible,
     ) as process:
         until_an_epoch_is_done(folder, process)
         process.send_signal(number)
