@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,26 @@ def test_fewer_images_than_a_batch(tmp_path: Path, prepared: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_with_step_and_rate(tmp_path: Path, prepared: Path) -> None:
     with pytest.raises(UserError, match=r"not finite at epoch \d, step \d of 4, learning rate"):
         train(tmp_path, prepared, train__learning_rate=1e30)
+
+
+def losses(folder: Path, prepared: Path, **changes: object) -> list[float]:
+    folder.mkdir()
+    _, history = train(folder, prepared, train__epochs=2, **changes)
+    return [record[name] for record in history for name in ("train_loss", "val_loss")]
+
+
+def test_bf16_agrees_with_fp32(tmp_path: Path, prepared: Path) -> None:
+    plain = losses(tmp_path / "fp32", prepared)
+    half = losses(tmp_path / "bf16", prepared, train__precision="bf16")
+    assert half != plain
+    assert half == pytest.approx(plain, rel=0.03)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+def test_a_compiled_step_agrees_with_a_plain_one(tmp_path: Path, prepared: Path) -> None:
+    plain = losses(tmp_path / "plain", prepared)
+    compiled = losses(tmp_path / "compiled", prepared, train__compile=True)
+    assert compiled == pytest.approx(plain, rel=1e-3)
 
 
 # --- resuming ---------------------------------------------------------------------------------
