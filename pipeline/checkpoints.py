@@ -36,6 +36,7 @@ CODE = (
     "hierarchy.py",
     "cub_taxonomy.csv",
     "loading.py",
+    "meter.py",
     "packed.py",
     "training.py",
     "transforms.py",

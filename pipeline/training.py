@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pipeline import distributed, methods, packed, transforms
 from pipeline.checkpoints import Checkpoint
-from pipeline.devices import Meter, autocast, make_deterministic, pick_device
+from pipeline.devices import autocast, make_deterministic, pick_device
 from pipeline.errors import UserError
 from pipeline.loading import Loader
+from pipeline.meter import Meter
 from pipeline.methods.cam import Images, Method
 from pipeline.params import Params, Train
 
