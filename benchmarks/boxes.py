@@ -1,7 +1,8 @@
 """Boxes from heatmaps: is the sweep exact, and how much faster is it than one labelling per threshold?
 
 python -m benchmarks.boxes                 all parts, written to benchmarks/boxes.json
-python -m benchmarks.boxes speed --short   one part, a few maps
+python -m benchmarks.boxes scaling         one part, the file's others stay
+python -m benchmarks.boxes speed --short   a few maps, not written
 
 exact      every box at every threshold against scipy.ndimage.label and cv2.findContours
 speed      one thread, 224 × 224: full curves against one labelling per threshold (nothing but finding
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from pipeline import backbones, boxes, scores
 from pipeline.boxes import two_stage, wsoleval
-from pipeline.outputs import write_json
+from pipeline.outputs import read_json, write_json
 from pipeline.params import TwoStage
 from tests.pipeline.box_references import EIGHT, opencv_boxes, plain_two_stage, scipy_boxes
 
@@ -55,8 +56,9 @@ def main() -> None:
     result: dict[str, Any] = {"machine": machine()}
     for name in options.parts or PARTS:
         result[name] = PARTS[name](options)
-    if not options.short and not options.parts:
-        write_json(options.out, result)
+    if not options.short:
+        before = read_json(options.out) if options.parts and options.out.exists() else {}
+        write_json(options.out, before | result)
 
 
 def machine() -> dict[str, Any]:

@@ -123,10 +123,12 @@ def sweeps(path: Path) -> list[str]:
 
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
+    "birds-again.csv": experiments,
     "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
     "methods.json": steps,
+    "methods-mobilenet_v2.json": steps,
     "training.json": training,
     "scale.json": scale,
 }
