@@ -38,6 +38,7 @@ from tests.pipeline.box_references import EIGHT, opencv_boxes, plain_two_stage, 
 
 SIDE = 224
 KINDS = ("cam", "rough", "noise")
+MAPS = 4  # of each kind
 Maps = NDArray[np.float32]
 
 
@@ -162,23 +163,20 @@ def least(contenders: dict[str, Callable[[], Any]], rounds: int, budget: float) 
 def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Milliseconds per map and full curve, and how many times faster than each contender."""
     rng = np.random.default_rng(0)
-    truth = [np.array([[40.0, 50, 170, 180]])]
     real = [wsoleval.heatmaps(values[None])[0].astype(np.float32) for values in real_maps(options)]
-    kinds = {kind: [make_map(kind, rng) for _ in range(2)] for kind in KINDS}
+    kinds = {kind: [make_map(kind, rng) for _ in range(MAPS)] for kind in KINDS}
     if real:
-        kinds["real"] = real[:: max(1, len(real) // 4)][:4]
+        kinds["real"] = real[:: max(1, len(real) // MAPS)][:MAPS]
     rows = []
     print(f"{'map':6}{'T':>6}" + "".join(f"{name:>12}" for name in CONTENDERS) + "   times faster")
     for kind, some in kinds.items():
         for thresholds in (20, 100) if options.short else (20, 100, 1000):
             taus = np.arange(thresholds) / thresholds
-            parts = []
-            for values in some:
-                runs = contenders(values, truth, taus)
-                for ours in RIVALS:  # compiles
-                    runs[ours]()
-                parts.append(least(runs, 30, 3 if options.short else 10))
-            ms = {name: 1000 * float(np.mean([part[name] for part in parts])) for name in parts[0]}
+            runs = contenders(np.stack(some), taus)
+            for ours in RIVALS:  # compiles
+                runs[ours]()
+            times = least(runs, 30, 5 if options.short else 30)
+            ms = {name: 1000 * seconds / len(some) for name, seconds in times.items()}
             ratios = {
                 f"{ours} over {theirs}": ms[theirs] / ms[ours]
                 for ours, others in RIVALS.items()
@@ -200,26 +198,29 @@ RIVALS = {
 }
 
 
-def contenders(
-    values: Maps, truth: list[NDArray[np.float64]], taus: NDArray[np.float64]
-) -> dict[str, Callable[[], Any]]:
-    """The sweep under both protocols, and one labelling per threshold, bare and with its boxes."""
-    one, top = values[None], values.max()
-    bytes_ = wsoleval.quantise(values)
-    masks = [(values >= tau * top) for tau in taus]
-    binary = [(bytes_ > int(tau * bytes_.max())).astype(np.uint8) for tau in taus]
+def contenders(maps: Maps, taus: NDArray[np.float64]) -> dict[str, Callable[[], Any]]:
+    """The sweep under both protocols, and one labelling per threshold, bare and with its boxes.
+
+    Each is handed all maps [B, H, W], as in a scoring; the bare labellings binary masks.
+    """
+    truth = [np.array([[40.0, 50, 170, 180]])] * len(maps)
+    bytes_ = wsoleval.quantise(maps)
+    masks = [values >= tau * values.max() for values in maps for tau in taus]
+    binary = [
+        (values > int(tau * values.max())).astype(np.uint8) for values in bytes_ for tau in taus
+    ]
 
     def contours() -> None:
         for mask in binary:
             cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
 
     return {
-        "classic": lambda: boxes.curve(one, truth, taus, threads=1),
-        "wsoleval": lambda: boxes.curve(one, truth, taus, "wsoleval", threads=1),
+        "classic": lambda: boxes.curve(maps, truth, taus, threads=1),
+        "wsoleval": lambda: boxes.curve(maps, truth, taus, "wsoleval", threads=1),
         "label": lambda: [ndimage.label(mask, structure=EIGHT) for mask in masks],
-        "label+box": lambda: [scipy_boxes(values, tau) for tau in taus],
+        "label+box": lambda: [scipy_boxes(values, tau) for values in maps for tau in taus],
         "findContours": contours,
-        "opencv": lambda: [peer_boxes(bytes_, tau) for tau in taus],
+        "opencv": lambda: [peer_boxes(values, tau) for values in bytes_ for tau in taus],
     }
 
 

@@ -24,9 +24,6 @@ from torch.nn.functional import interpolate
 Protocol = Literal["classic", "wsoleval"]
 PROTOCOLS = get_args(Protocol)
 IMAGES_AT_ONCE = 16  # per thread: room for one map is allocated once for so many
-# Times the pixels: room to look up what goes on in a basin at a level. Maps with more basins × levels
-# are rough: gathering their runs would not pay.
-DENSE: int = 8
 
 
 class Curve(NamedTuple):
@@ -133,9 +130,7 @@ def components(
 
     from pipeline.boxes.sweep_kernels import every_span
 
-    found = every_span(
-        levels, protocol == "wsoleval", DENSE, boxes, np.empty((1, 0, 0, 0), np.bool_)
-    )
+    found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
     if falls[0]:
         spans[:, 4:] = taus.shape[1] - 1 - spans[:, :3:-1]
@@ -170,7 +165,6 @@ def _sweep(
             levels[part],
             protocol == "wsoleval",
             outline,
-            DENSE,
             flat,
             offsets[part.start : part.stop + 1],
             boxes[part],

@@ -1,41 +1,36 @@
-"""Basins: the runs that flow to one peak of a map, and what goes on in each at each level.
+"""Basins: the runs that flow to one peak of a map, and all that happens to them, level by level.
 
 Every run that is not a peak touches one that comes before it, and so belongs to a basin. At any
-level, what is on of a basin is part of one component. So a sweep need not know runs, only entries:
-what all runs of one basin and one level add to a component. A smooth map has few basins and many
-runs in each entry; a rough one has so many that its runs are entries themselves. Read from the other
-end of the order, the same holds for pits and holes.
+level, what is on of a basin is part of one component. So what a sweep joins are basins, and all it
+has to know is which runs go on at a level (entries) and which basins meet there (edges). Read from
+the other end of the order, the same holds for pits and holes.
+
+Indices are unsigned: numba need not ask whether they count from the end.
 """
 
 import numpy as np
 
 from pipeline.boxes.sweep_levels import jit
-from pipeline.boxes.sweep_runs import AFTER, BEFORE, begin, neighbour
+from pipeline.boxes.sweep_runs import AFTER, ARCS, BEFORE, GAPS, neighbour
 
-ENTRY = np.dtype(
-    [
-        *((name, np.int32) for name in ("basin", "pixels", "start", "left", "top", "right")),
-        ("bottom", np.int32),
-        ("level", np.int32),
-        ("change", np.int64),
-    ],
-    align=True,
-)
+ENTRY = np.dtype([("basin", np.uint32), ("top", np.int32), ("left", np.int32), ("right", np.int32)])
+EDGE = np.dtype([("a", np.uint32), ("b", np.uint32), ("level", np.int32)])
 
 
 @jit
-def basins_room(rows, stride, thresholds, dense):  # type: ignore[no-untyped-def]
-    """Room for basins and entries; every map of a batch uses it again."""
+def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
+    """Room for basins, entries and edges; every map of a batch uses it again."""
     size = rows * stride
     return (
+        np.empty(size + 2, np.uint32),
         np.empty(size + 2, np.int32),
-        np.empty(size + 2, np.int32),
-        np.empty(size + 2, np.int32),
-        np.empty(size + 2, np.int32),
-        np.empty(dense * size, np.int32),
-        np.empty(size, ENTRY),
-        np.empty(thresholds + 3, np.int32),
-        np.empty(thresholds + 1, np.int32),
+        np.empty(size + 2, np.uint32),
+        np.empty(size + 2, ENTRY),
+        np.empty(size + 2, np.int64),
+        np.empty(thresholds + 4, np.uint32),
+        np.empty(4 * size + 1, EDGE),
+        np.empty(4 * size + 1, EDGE),
+        np.empty(thresholds + 4, np.uint32),
     )
 
 
@@ -67,9 +62,9 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
             continue
         way = ways[before[pixel]]
         if way != 0 and (way < 0) == falling:
-            basin[r] = basin[run_of[pixel + way]]
+            basin[r] = basin[run_of[np.uint32(pixel + way)]]
         else:
-            flows[names] = -1 - run_of[pixel + way]
+            flows[names] = -1 - run_of[np.uint32(pixel + way)]
             basin[r] = names
             names += 1
     for name in range(names):
@@ -92,62 +87,67 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
 
 
 @jit
-def find_entries(level, stride, found, contours, lowest, basin, count, room):  # type: ignore[no-untyped-def]
-    """What goes on in each of the basins at each level from `lowest`, in the order of levels.
+def find_entries(level, stride, found, contours, basin, room):  # type: ignore[no-untyped-def]
+    """The runs, each with what it adds to a component, in the order of levels.
 
     Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
     start, change = found[2], found[3]
-    order, slot, entries, first, rank = room[3:]
-    # Entries are looked up by basin and level or, where those are too many, by levels that occur.
-    levels = first.size - 2
-    ranked = count * levels > slot.size
-    if ranked:
-        rank[:] = 0
-        for r in range(start.size - 1):
-            rank[max(0, level[start[r]])] = 1
-        levels = 0
-        for k in range(rank.size):
-            levels += rank[k]
-            rank[k] = levels - 1
-    dense = count * levels <= slot.size
-    if dense:
-        slot[: count * levels] = -1
+    entries, changes, first = room[3:6]
     first[:] = 0
-    n, y, row = 0, -1, stride
     for r in range(start.size - 1):
-        here = level[start[r]]
+        first[np.uint32(level[start[r]] + 3)] += 1
+    begin(first)
+    y, row = -1, stride
+    for r in range(start.size - 1):
         while start[r] >= row:
             y += 1
             row += stride
-        if here < lowest:
-            continue
-        b = basin[r]
-        x0 = start[r] - row + stride - 1
-        x1 = x0 + start[r + 1] - start[r]
-        e = n
-        if dense:
-            at = b * levels + (rank[here] if ranked else here)
-            e = slot[at]
-            if e < 0:
-                slot[at] = e = n
-        entry = entries[e]
-        if e == n:
-            n += 1
-            first[here + 2] += 1
-            entry.basin, entry.level, entry.pixels, entry.change = b, here, 0, 0
-            entry.start, entry.top, entry.left, entry.right = start[r], y, x0, x1
-        entry.pixels += x1 - x0
-        entry.left = min(entry.left, x0)
-        entry.right = max(entry.right, x1)
-        entry.bottom = y + 1
+        k = np.uint32(level[start[r]] + 2)
+        entry = entries[first[k]]
+        entry.basin, entry.top = basin[r], y
+        entry.left = start[r] - row + stride - 1
+        entry.right = start[r + 1] - row + stride - 1
         if contours:
-            entry.change += change[r + 1] - change[r]
-    begin(first)
-    for e in range(n):
-        k = entries[e].level + 1
-        order[first[k]] = e
+            changes[first[k]] = change[r + 1] - change[r]
         first[k] += 1
-    first[1:] = first[:-1].copy()
-    first[0] = 0
-    return entries, order, first
+    return entries, changes, first
+
+
+@jit
+def find_edges(level, stride, found, basin, falling, room):  # type: ignore[no-untyped-def]
+    """Where basins meet: arcs of neighbours (`ARCS`, `GAPS`) in another basin than their pixel, in the
+    order of its level.
+
+    Returns the edges and `first`: those of level k are [first[k + 1], first[k + 2]).
+    """
+    before, run_of, _, _, meeting = found
+    ways = ARCS if falling else GAPS
+    loose, edges, first = room[6:]
+    first[:] = 0
+    n = np.uint32(0)
+    for i in range(meeting.size):
+        pixel = meeting[i]
+        here, own = level[pixel], basin[run_of[pixel]]
+        way = ways[before[pixel]]
+        while way:
+            edge = loose[n]
+            edge.a, edge.level = own, here
+            edge.b = basin[run_of[np.uint32(pixel + neighbour(way & 7, stride))]]
+            n += np.uint32(edge.b != own)
+            way >>= 4
+    for i in range(n):
+        first[np.uint32(loose[i].level + 3)] += 1
+    begin(first)
+    for i in range(n):
+        k = np.uint32(loose[i].level + 2)
+        edges[first[k]] = loose[i]
+        first[k] += 1
+    return edges, first
+
+
+@jit
+def begin(first):  # type: ignore[no-untyped-def]
+    """From how many there are of each level, to where each level begins."""
+    for k in range(1, first.size):
+        first[k] += first[k - 1]

@@ -1,24 +1,24 @@
 """The forest of a sweep: components that grow entry by entry, each with its box and what else is asked of it.
 
-Entries (`sweep_basins`) go on level by level, the highest first; what is joined after a level are the
-components at that threshold. Work grows with what happens, not with pixels × thresholds, and at few
+Entries and edges (`sweep_basins`) go on level by level, the highest first; what is joined after a level
+are the components at that threshold. Work grows with what happens, not with pixels × thresholds, and at few
 thresholds little happens. Boxes are half-open. Components are records: numba makes of them what C
 makes of structs.
 """
 
 import numpy as np
 
-from pipeline.boxes.sweep_basins import find_basins, find_entries
+from pipeline.boxes.sweep_basins import find_basins, find_edges, find_entries
 from pipeline.boxes.sweep_contours import largest_contour, least_area
 from pipeline.boxes.sweep_levels import jit
-from pipeline.boxes.sweep_runs import ARCS, GAPS, neighbour
 
-# Kept up to date for components that live; those that were joined to another know their parent.
+# Kept up to date for components that live. Parents lie apart: finding them is most of the work, and
+# alone they fit the fastest cache.
 COMPONENT = np.dtype(
     [
         (name, np.int32)
         for name in (
-            *("parent", "left", "top", "right", "bottom", "pixels"),
+            *("left", "top", "right", "bottom", "pixels"),
             "start",  # first pixel in raster order
             "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
@@ -36,38 +36,46 @@ SPAN = np.dtype(
 
 @jit
 def forest_room(rows, stride):  # type: ignore[no-untyped-def]
-    """Components and those that changed; used again by every map."""
+    """Components, what each is part of, and those that changed; used again by every map."""
     size = rows * stride // 2 + 1  # two peaks or pits never touch
-    return np.empty(size, COMPONENT), np.empty(size, np.int32)
+    return np.empty(size, COMPONENT), np.empty(size, np.uint32), np.empty(size, np.uint32)
 
 
 @jit
-def find(forest, c):  # type: ignore[no-untyped-def]
+def find(parent, c):  # type: ignore[no-untyped-def]
     """Component that c has become part of; c is hung right below it."""
-    up = forest[forest[c].parent].parent  # nearly always the answer: no branch to foresee
-    while forest[up].parent != up:
-        up = forest[up].parent
-    forest[c].parent = up
+    up = parent[parent[c]]  # nearly always the answer: no branch to foresee
+    while parent[up] != up:
+        up = parent[up]
+    parent[c] = up
     return up
 
 
 @jit
-def join(forest, spans, a, b, step):  # type: ignore[no-untyped-def]
+def join(forest, parent, spans, a, b, step):  # type: ignore[no-untyped-def]
     """Make two components one and return it: the one with more pixels lives on."""
-    if a != b:
-        if forest[a].pixels < forest[b].pixels:
-            a, b = b, a
-        whole, part = forest[a], forest[b]
-        part.parent = a
-        absorb(whole, part)
-        if part.span >= 0:
-            spans[part.span].last = step - 1
+    if forest[a].pixels < forest[b].pixels:
+        a, b = b, a
+    parent[b] = a
+    absorb(forest[a], forest[b])
+    close_span(forest, spans, b, step)
     return a
 
 
 @jit
+def absorb_run(component, entry, stride):  # type: ignore[no-untyped-def]
+    """Add a run's pixels to a component."""
+    component.left = min(component.left, entry.left)
+    component.top = min(component.top, entry.top)
+    component.right = max(component.right, entry.right)
+    component.bottom = max(component.bottom, entry.top + 1)
+    component.pixels += entry.right - entry.left
+    component.start = min(component.start, (entry.top + 1) * stride + entry.left + 1)
+
+
+@jit
 def absorb(component, other):  # type: ignore[no-untyped-def]
-    """Add an entry's or another component's pixels to a component."""
+    """Add another component's pixels to a component."""
     component.left = min(component.left, other.left)
     component.top = min(component.top, other.top)
     component.right = max(component.right, other.right)
@@ -78,11 +86,11 @@ def absorb(component, other):  # type: ignore[no-untyped-def]
 
 
 @jit
-def plant(forest, count):  # type: ignore[no-untyped-def]
+def plant(forest, parent, count):  # type: ignore[no-untyped-def]
     """As many components without pixels."""
     for c in range(count):
         component = forest[c]
-        component.parent = c
+        parent[c] = c
         component.left = component.top = component.start = 2**31 - 1
         component.right = component.bottom = component.pixels = component.change = 0
         component.changed, component.span = -1, -1
@@ -147,18 +155,16 @@ def grow(  # type: ignore[no-untyped-def]
 
     Returns the number of spans and, with `contours`, below which threshold components have holes.
     """
-    before, run_of, _, _, meeting, first_meet = found
-    forest, changed = room
+    forest, parent, changed = room
     basin, number = find_basins(level, stride, found, falling, basins)
-    entries, order, first = find_entries(
-        *(level, stride, found, contours and falling, 1 if falling else 0, basin, number, basins)
-    )
-    plant(forest, number)
+    areas = contours and falling
+    entries, changes, first = find_entries(level, stride, found, areas, basin, basins)
+    edges, first_edge = find_edges(level, stride, found, basin, falling, basins)
+    plant(forest, parent, number)
     outside = -1
     if not falling:  # stays itself
         outside = 0
         forest[0].pixels = 2**30
-    ways = ARCS if falling else GAPS
     margin = 0 if falling else 1
     width, height = stride - 2, level.size // stride - 2
     # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
@@ -170,25 +176,21 @@ def grow(  # type: ignore[no-untyped-def]
         k = steps - step if falling else step
         n = 0
         for i in range(first[k + 1], first[k + 2]):
-            e = order[i]
-            c = find(forest, entries[e].basin)
-            absorb(forest[c], entries[e])
+            c = find(parent, entries[i].basin)
+            absorb_run(forest[c], entries[i], stride)
+            if areas:
+                forest[c].change += changes[i]
             n = note(forest, changed, n, c, step)
-        for i in range(first_meet[k + 1], first_meet[k + 2]):
-            pixel = meeting[i]
-            root = find(forest, basin[run_of[pixel]])
-            way = ways[before[pixel]]
-            while way:
-                c = find(forest, basin[run_of[pixel + neighbour(way & 7, stride)]])
-                root = join(forest, spans, root, c, step)
-                way >>= 4
-            n = note(forest, changed, n, root, step)
+        for i in range(first_edge[k + 1], first_edge[k + 2]):
+            a, b = find(parent, edges[i].a), find(parent, edges[i].b)
+            if a != b:
+                n = note(forest, changed, n, join(forest, parent, spans, a, b, step), step)
         if n and best >= 0:
-            best = find(forest, best)
+            best = find(parent, best)
         living = 0
         for i in range(n):
             c = changed[i]
-            if forest[c].parent != c or c == outside:
+            if parent[c] != c or c == outside:
                 continue
             changed[living] = c
             living += 1
@@ -196,7 +198,7 @@ def grow(  # type: ignore[no-untyped-def]
                 count = renew_span(forest, spans, count, c, margin, right, bottom, step)
             if falling and not contours and outranks(forest, c, best):
                 best = c
-            if contours and forest[c].change >> 32 != 1:
+            if areas and forest[c].change >> 32 != 1:
                 holes = max(holes, k)
         if not falling:
             continue
@@ -210,7 +212,7 @@ def grow(  # type: ignore[no-untyped-def]
                 ):
                     living = 0
                     for c in range(number):
-                        if forest[c].pixels and forest[c].parent == c:
+                        if forest[c].pixels and parent[c] == c:
                             changed[living] = c
                             living += 1
                 elif best >= 0 and forest[best].changed != step:
@@ -224,7 +226,9 @@ def grow(  # type: ignore[no-untyped-def]
         box = boxes[k - 1]
         box[0], box[1], box[2], box[3] = x0, y0, x1, y1
         if cells.size and best >= 0:
-            mark_seeds(level, k, stride, run_of, basin, forest, best, outline, cells[k - 1])
+            mark_seeds(
+                *(level, k, stride, found[1], basin, forest, parent, best, outline, cells[k - 1])
+            )
     for i in range(count):  # what still stands stands to the end
         if spans[i].last < 0:
             spans[i].last = steps - 1
@@ -232,7 +236,7 @@ def grow(  # type: ignore[no-untyped-def]
 
 
 @jit
-def mark_seeds(level, on, stride, run_of, basin, forest, best, outline, cells):  # type: ignore[no-untyped-def]
+def mark_seeds(level, on, stride, run_of, basin, forest, parent, best, outline, cells):  # type: ignore[no-untyped-def]
     """Mark the cells [h, w] under the component's pixels on the sides of its box, or on its outline.
 
     The outline is every pixel with a 4-neighbour that is off or outside the map.
@@ -243,7 +247,7 @@ def mark_seeds(level, on, stride, run_of, basin, forest, best, outline, cells): 
         whole_row = outline or y == box.top or y == box.bottom - 1
         for x in range(box.left, box.right, 1 if whole_row else max(1, box.right - 1 - box.left)):
             i = (y + 1) * stride + x + 1
-            if level[i] < on or find(forest, basin[run_of[i]]) != best:
+            if level[i] < on or find(parent, basin[run_of[i]]) != best:
                 continue
             around = min(level[i - stride], level[i - 1], level[i + 1], level[i + stride])
             if not (outline and around >= on):

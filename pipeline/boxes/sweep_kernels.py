@@ -24,10 +24,20 @@ def best_iou(left, top, right, bottom, truth, pad):  # type: ignore[no-untyped-d
 
 
 @jit
-def raise_to(spans, count, falling, truth, pad, table):  # type: ignore[no-untyped-def]
+def ladder(thresholds):  # type: ignore[no-untyped-def]
+    """For each stretch of n + 1 thresholds, the greatest p of which 2ᵖ fit."""
+    rungs = np.zeros(thresholds, np.uint32)
+    for n in range(1, thresholds):
+        rungs[n] = rungs[(n - 1) // 2] + 1
+    return rungs
+
+
+@jit
+def raise_to(spans, count, falling, truth, pad, rungs, table):  # type: ignore[no-untyped-def]
     """Raise table [rungs, T] to the spans' IoU over the thresholds at which they stand.
 
-    table[p, k] stands for 2ᵖ thresholds from k on: two overlapping stretches cover any span.
+    table[p, k] stands for 2ᵖ thresholds from k on: two overlapping stretches cover any span, with p of
+    `ladder`.
     """
     thresholds = table.shape[1]
     for i in range(count):
@@ -35,9 +45,7 @@ def raise_to(spans, count, falling, truth, pad, table):  # type: ignore[no-untyp
         first, last = span.first, span.last
         if falling:
             first, last = thresholds - 1 - last, thresholds - 1 - first
-        p = 0
-        while 2 << p <= last - first + 1:
-            p += 1
+        p = rungs[last - first]
         second = last + 1 - (1 << p)
         value = best_iou(span.left, span.top, span.right, span.bottom, truth, pad)
         table[p, first] = max(table[p, first], value)
@@ -55,7 +63,7 @@ def settle(table):  # type: ignore[no-untyped-def]
 
 
 @jit
-def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
+def curves(levels, contours, outline, truth, offsets, boxes, largest, every, cells):  # type: ignore[no-untyped-def]
     """Largest boxes [B, T, 4] of framed level maps [B, H + 2, W + 2]; with T of `every` not 0, IoU [B, T]
     as well; with T of `cells` [B, T, h, w] not 0, the cells.
     """
@@ -64,14 +72,12 @@ def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, eve
     # asking the system for it page by page would cost as much as a sweep.
     np.empty(256 * rows * stride, np.uint8)
     thresholds = boxes.shape[1]
-    runs, forest = runs_room(rows, stride, thresholds), forest_room(rows, stride)
-    basins = basins_room(rows, stride, thresholds, dense)
+    runs, forest = runs_room(rows, stride), forest_room(rows, stride)
+    basins = basins_room(rows, stride, thresholds)
     scored = every.shape[1] > 0
     spans = np.empty(rows * stride if scored else 0, SPAN)
-    rungs = 1
-    while 1 << rungs <= thresholds:
-        rungs += 1
-    table = np.empty((rungs, thresholds))
+    rungs = ladder(thresholds)
+    table = np.empty((rungs[-1] + 1, thresholds))
     pad = 1 if contours else 0
     for i in range(images):
         level = levels[i].ravel()
@@ -83,13 +89,13 @@ def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, eve
         if scored:
             real = truth[offsets[i] : offsets[i + 1]]
             table[:] = 0.0
-            raise_to(spans, n, True, real, pad, table)
+            raise_to(spans, n, True, real, pad, rungs, table)
             if holes:
                 n, _ = grow(
                     *(level, stride, found, basins, False, contours, outline, holes),
                     *(forest, spans, boxes[i], cells[i]),
                 )
-                raise_to(spans, n, False, real, pad, table)
+                raise_to(spans, n, False, real, pad, rungs, table)
             settle(table)
             value = 0.0
             for k in range(thresholds):
@@ -104,16 +110,16 @@ def curves(levels, contours, outline, dense, truth, offsets, boxes, largest, eve
 
 
 @jit
-def every_span(levels, contours, dense, boxes, cells):  # type: ignore[no-untyped-def]
+def every_span(levels, contours, boxes, cells):  # type: ignore[no-untyped-def]
     """Spans of one framed level map [1, H + 2, W + 2] by threshold: boxes of components, with `contours`
     of holes too.
     """
     rows, stride = levels.shape[1:]
     thresholds = boxes.shape[1]
-    forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds, dense)
+    forest, basins = forest_room(rows, stride), basins_room(rows, stride, thresholds)
     spans = np.empty(rows * stride, SPAN)
     level = levels[0].ravel()
-    found = find_runs(level, stride, contours, runs_room(rows, stride, thresholds))
+    found = find_runs(level, stride, contours, runs_room(rows, stride))
     n, holes = grow(
         *(level, stride, found, basins, True, contours, False, thresholds),
         *(forest, spans, boxes[0], cells[0]),

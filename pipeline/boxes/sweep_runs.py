@@ -104,18 +104,16 @@ def look_around(level, stride, before, meets):  # type: ignore[no-untyped-def]
 
 
 @jit
-def runs_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
+def runs_room(rows, stride):  # type: ignore[no-untyped-def]
     """Room for the runs of a map, see `find_runs`; every map of a batch uses it again."""
     size = rows * stride
     return (
         np.zeros(size, np.uint8),
         np.zeros(size, np.uint8),
-        np.empty(size, np.int32),
-        np.empty(size + 2, np.int32),
-        np.empty(size + 1, np.int32),
-        np.empty(size + 1, np.int32),
+        np.empty(size, np.uint32),
+        np.empty(size + 2, np.uint32),
+        np.empty(size + 1, np.uint32),
         np.empty(size + 2, np.int64),
-        np.empty(thresholds + 3, np.int32),
     )
 
 
@@ -127,10 +125,9 @@ def find_runs(level, stride, contours, room):  # type: ignore[no-untyped-def]
     run_of   the run each pixel is part of
     start    first pixel of each run; the run ends where the next one starts
     change   of area and Euler number (`_change`) by all runs before each, with `contours`
-    meeting  the pixels at which arcs of such neighbours meet, by level
-    first    those of level k are [first[k + 1], first[k + 2])
+    meeting  the pixels at which arcs of such neighbours meet
     """
-    before, arcs, run_of, start, pixels, meeting, change, first = room
+    before, arcs, run_of, start, meeting, change = room
     look_around(level, stride, before, arcs)
     # Written for every pixel, kept is what the last of a run wrote: no branches.
     r, found, last, done = 0, 0, level[0], np.int64(0)
@@ -144,23 +141,6 @@ def find_runs(level, stride, contours, room):  # type: ignore[no-untyped-def]
         if contours:
             done += CHANGE[before[i]]
             change[r + 1] = done
-        pixels[found] = i
+        meeting[found] = i
         found += arcs[i] & (here >= 0)
-    first[:] = 0
-    for i in range(found):
-        first[level[pixels[i]] + 2] += 1
-    begin(first)
-    for i in range(found):
-        k = level[pixels[i]] + 1
-        meeting[first[k]] = pixels[i]
-        first[k] += 1
-    first[1:] = first[:-1].copy()
-    first[0] = 0
-    return before, run_of, start[: r + 2], change, meeting, first
-
-
-@jit
-def begin(first):  # type: ignore[no-untyped-def]
-    """From how many there are of each level, to where each level begins."""
-    for k in range(1, first.size):
-        first[k] += first[k - 1]
+    return before, run_of, start[: r + 2], change, meeting[:found]

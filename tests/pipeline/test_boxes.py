@@ -40,14 +40,6 @@ def make_map(kind: str, height: int, width: int, rng: np.random.Generator) -> ND
     return noise.astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def the_room_that_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test sets it to is put back."""
-    monkeypatch.setattr(boxes, "DENSE", boxes.DENSE)
-
-
-# Every run by itself; gathered by the levels that occur where it pays; always gathered.
-EVERY_ROAD = pytest.mark.parametrize("dense", [0, 1, 1000], ids=["runs", "some", "gathered"])
 maps = st.builds(
     lambda kind, height, width, seed: make_map(kind, height, width, np.random.default_rng(seed)),
     st.sampled_from(KINDS),
@@ -73,13 +65,11 @@ def boxes_by_threshold(
     ]
 
 
-@EVERY_ROAD
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_classic_is_scipy_at_every_threshold(
-    dense: int, values: NDArray[np.float32], thresholds: list[float]
+    values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.DENSE = dense
     taus = np.array(thresholds)
     plain = [scipy_boxes(values, tau) for tau in taus]
     assert boxes.sweep(values[None], taus)[0].tolist() == [list(box) for box, _ in plain]
@@ -91,13 +81,11 @@ def test_classic_is_scipy_at_every_threshold(
     assert boxes_by_threshold(values, taus, "classic") == [sorted(every) for _, every in plain]
 
 
-@EVERY_ROAD
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(values=maps, thresholds=threshold_lists)
 def test_wsoleval_is_opencv_at_every_threshold(
-    dense: int, values: NDArray[np.float32], thresholds: list[float]
+    values: NDArray[np.float32], thresholds: list[float]
 ) -> None:
-    boxes.DENSE = dense
     values, taus = scaled(values), np.array(thresholds)
     truth = np.trunc(TRUTH)
     plain = [opencv_boxes(wsoleval.quantise(values), tau) for tau in taus]
