@@ -13,7 +13,13 @@ import numpy as np
 from pipeline.boxes.sweep_levels import jit
 from pipeline.boxes.sweep_runs import AFTER, ARCS, BEFORE, GAPS, neighbour
 
-ENTRY = np.dtype([("basin", np.uint32), ("top", np.int32), ("left", np.int32), ("right", np.int32)])
+ENTRY = np.dtype(
+    [("basin", np.uint32)]
+    + [(name, np.int32) for name in ("left", "top", "right", "bottom", "pixels", "start", "level")]
+    + [("change", np.int64)],
+    align=True,
+)
+NONE = np.uint32(2**32 - 1)
 EDGE = np.dtype([("a", np.uint32), ("b", np.uint32), ("level", np.int32)])
 
 
@@ -25,8 +31,9 @@ def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
         np.empty(size + 2, np.uint32),
         np.empty(size + 2, np.int32),
         np.empty(size + 2, np.uint32),
+        np.empty(2 * size, np.uint32),
         np.empty(size + 2, ENTRY),
-        np.empty(size + 2, np.int64),
+        np.empty(size + 2, ENTRY),
         np.empty(thresholds + 4, np.uint32),
         np.empty(4 * size + 1, EDGE),
         np.empty(4 * size + 1, EDGE),
@@ -87,14 +94,29 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
 
 
 @jit
-def find_entries(level, stride, found, contours, basin, room):  # type: ignore[no-untyped-def]
-    """The runs, each with what it adds to a component, in the order of levels.
+def find_entries(level, stride, found, contours, basin, count, room):  # type: ignore[no-untyped-def]
+    """What the runs add to components, in the order of levels.
+
+    Where basins and levels are few, as in smooth maps, all runs of one basin and one level are one entry.
 
     Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
-    start, change = found[2], found[3]
-    entries, changes, first = room[3:6]
+    slot, loose, entries, first = room[3:7]
+    levels = first.size - 2
     first[:] = 0
+    cells = max(1, count) * levels  # runs that have no basin say 0
+    if cells <= slot.size:
+        slot[:cells] = NONE
+        gather_runs(level, stride, found, contours, basin, levels, slot, loose, entries, first)
+    else:
+        sort_runs(level, stride, found, contours, basin, entries, first)
+    return entries, first
+
+
+@jit
+def sort_runs(level, stride, found, contours, basin, entries, first):  # type: ignore[no-untyped-def]
+    """Every run as an entry of its own."""
+    start, change = found[2], found[3]
     for r in range(start.size - 1):
         first[np.uint32(level[start[r]] + 3)] += 1
     begin(first)
@@ -105,13 +127,47 @@ def find_entries(level, stride, found, contours, basin, room):  # type: ignore[n
             row += stride
         k = np.uint32(level[start[r]] + 2)
         entry = entries[first[k]]
-        entry.basin, entry.top = basin[r], y
-        entry.left = start[r] - row + stride - 1
-        entry.right = start[r + 1] - row + stride - 1
-        if contours:
-            changes[first[k]] = change[r + 1] - change[r]
         first[k] += 1
-    return entries, changes, first
+        entry.basin, entry.start, entry.top, entry.bottom = basin[r], start[r], y, y + 1
+        entry.left, entry.right = start[r] - row + stride - 1, start[r + 1] - row + stride - 1
+        entry.pixels = entry.right - entry.left
+        if contours:
+            entry.change = change[r + 1] - change[r]
+
+
+@jit
+def gather_runs(  # type: ignore[no-untyped-def]
+    level, stride, found, contours, basin, levels, slot, loose, entries, first
+):
+    """The runs of one basin and one level as one entry; `slot` [basins × levels] has none yet."""
+    start, change = found[2], found[3]
+    n = np.uint32(0)
+    y, row = -1, stride
+    for r in range(start.size - 1):
+        while start[r] >= row:
+            y += 1
+            row += stride
+        here = level[start[r]]
+        left, right = start[r] - row + stride - 1, start[r + 1] - row + stride - 1
+        at = np.uint32(basin[r] * levels + here + 1)
+        if slot[at] == NONE:
+            slot[at] = n
+            entry = loose[n]
+            n += np.uint32(1)
+            first[np.uint32(here + 3)] += 1
+            entry.basin, entry.level, entry.start, entry.top = basin[r], here, start[r], y
+            entry.left, entry.right, entry.pixels, entry.change = left, right, 0, 0
+        entry = loose[slot[at]]
+        entry.left, entry.right = min(entry.left, left), max(entry.right, right)
+        entry.bottom = y + 1
+        entry.pixels += right - left
+        if contours:
+            entry.change += change[r + 1] - change[r]
+    begin(first)
+    for e in range(n):
+        k = np.uint32(loose[e].level + 2)
+        entries[first[k]] = loose[e]
+        first[k] += 1
 
 
 @jit
@@ -123,7 +179,7 @@ def find_edges(level, stride, found, basin, falling, room):  # type: ignore[no-u
     """
     before, run_of, _, _, meeting = found
     ways = ARCS if falling else GAPS
-    loose, edges, first = room[6:]
+    loose, edges, first = room[7:]
     first[:] = 0
     n = np.uint32(0)
     for i in range(meeting.size):

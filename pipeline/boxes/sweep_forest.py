@@ -63,19 +63,8 @@ def join(forest, parent, spans, a, b, step):  # type: ignore[no-untyped-def]
 
 
 @jit
-def absorb_run(component, entry, stride):  # type: ignore[no-untyped-def]
-    """Add a run's pixels to a component."""
-    component.left = min(component.left, entry.left)
-    component.top = min(component.top, entry.top)
-    component.right = max(component.right, entry.right)
-    component.bottom = max(component.bottom, entry.top + 1)
-    component.pixels += entry.right - entry.left
-    component.start = min(component.start, (entry.top + 1) * stride + entry.left + 1)
-
-
-@jit
 def absorb(component, other):  # type: ignore[no-untyped-def]
-    """Add another component's pixels to a component."""
+    """Add an entry's or another component's pixels to a component."""
     component.left = min(component.left, other.left)
     component.top = min(component.top, other.top)
     component.right = max(component.right, other.right)
@@ -158,7 +147,7 @@ def grow(  # type: ignore[no-untyped-def]
     forest, parent, changed = room
     basin, number = find_basins(level, stride, found, falling, basins)
     areas = contours and falling
-    entries, changes, first = find_entries(level, stride, found, areas, basin, basins)
+    entries, first = find_entries(level, stride, found, areas, basin, number, basins)
     edges, first_edge = find_edges(level, stride, found, basin, falling, basins)
     plant(forest, parent, number)
     outside = -1
@@ -177,9 +166,7 @@ def grow(  # type: ignore[no-untyped-def]
         n = 0
         for i in range(first[k + 1], first[k + 2]):
             c = find(parent, entries[i].basin)
-            absorb_run(forest[c], entries[i], stride)
-            if areas:
-                forest[c].change += changes[i]
+            absorb(forest[c], entries[i])
             n = note(forest, changed, n, c, step)
         for i in range(first_edge[k + 1], first_edge[k + 2]):
             a, b = find(parent, edges[i].a), find(parent, edges[i].b)
