@@ -97,18 +97,13 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
 def find_entries(level, stride, found, contours, basin, count, room):  # type: ignore[no-untyped-def]
     """What the runs add to components, in the order of levels.
 
-    Where basins and levels are few, as in smooth maps, all runs of one basin and one level are one entry.
+    In smooth maps, all runs of one basin and one level are one entry; in rough ones, looking that up would
+    not pay.
 
     Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
     slot, loose, entries, first = room[3:7]
-    levels = first.size - 2
-    first[:] = 0
-    cells = max(1, count) * levels  # runs that have no basin say 0
-    if cells <= slot.size:
-        slot[:cells] = NONE
-        gather_runs(level, stride, found, contours, basin, levels, slot, loose, entries, first)
-    else:
+    if not gather_runs(level, stride, found, contours, basin, count, slot, loose, entries, first):
         sort_runs(level, stride, found, contours, basin, entries, first)
     return entries, first
 
@@ -117,6 +112,7 @@ def find_entries(level, stride, found, contours, basin, count, room):  # type: i
 def sort_runs(level, stride, found, contours, basin, entries, first):  # type: ignore[no-untyped-def]
     """Every run as an entry of its own."""
     start, change = found[2], found[3]
+    first[:] = 0
     for r in range(start.size - 1):
         first[np.uint32(level[start[r]] + 3)] += 1
     begin(first)
@@ -137,13 +133,24 @@ def sort_runs(level, stride, found, contours, basin, entries, first):  # type: i
 
 @jit
 def gather_runs(  # type: ignore[no-untyped-def]
-    level, stride, found, contours, basin, levels, slot, loose, entries, first
+    level, stride, found, contours, basin, count, slot, loose, entries, first
 ):
-    """The runs of one basin and one level as one entry; `slot` [basins × levels] has none yet."""
+    """The runs of one basin and one level as one entry; False and nothing of use where that would not pay.
+
+    Whether it pays shows in the first eighth of the runs.
+    """
     start, change = found[2], found[3]
+    levels = first.size - 2
+    cells = max(1, count) * levels  # runs that have no basin say 0
+    if cells > slot.size:
+        return False
+    slot[:cells] = NONE
+    first[:] = 0
     n = np.uint32(0)
     y, row = -1, stride
     for r in range(start.size - 1):
+        if r == start.size // 8 and n > 0.3 * r:
+            return False
         while start[r] >= row:
             y += 1
             row += stride
@@ -168,6 +175,7 @@ def gather_runs(  # type: ignore[no-untyped-def]
         k = np.uint32(loose[e].level + 2)
         entries[first[k]] = loose[e]
         first[k] += 1
+    return True
 
 
 @jit

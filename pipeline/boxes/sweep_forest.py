@@ -22,13 +22,14 @@ COMPONENT = np.dtype(
             "start",  # first pixel in raster order
             "traced",  # twice the contour area, if it was traced since it grew; −1: not
             "changed",  # the last step at which it grew
-            "span",  # the one that is open, −1: none
+            # Its box as last told, and the step since when that stands, −1: none was told.
+            *("told_left", "told_top", "told_right", "told_bottom", "since"),
         )
     ]
     + [("change", np.int64)],  # its Euler number times 2³² and twice its area: sweep_runs
     align=True,
 )
-# A box a component had, and the first and last step (−1: still open) at which it stood.
+# A box a component had, and the first and last step at which it stood.
 SPAN = np.dtype(
     [(name, np.int32) for name in ("left", "top", "right", "bottom", "first", "last")], align=True
 )
@@ -52,14 +53,13 @@ def find(parent, c):  # type: ignore[no-untyped-def]
 
 
 @jit
-def join(forest, parent, spans, a, b, step):  # type: ignore[no-untyped-def]
-    """Make two components one and return it: the one with more pixels lives on."""
+def join(forest, parent, a, b):  # type: ignore[no-untyped-def]
+    """Make two components one; return which lives on, the one with more pixels, and which does not."""
     if forest[a].pixels < forest[b].pixels:
         a, b = b, a
     parent[b] = a
     absorb(forest[a], forest[b])
-    close_span(forest, spans, b, step)
-    return a
+    return a, b
 
 
 @jit
@@ -82,33 +82,40 @@ def plant(forest, parent, count):  # type: ignore[no-untyped-def]
         parent[c] = c
         component.left = component.top = component.start = 2**31 - 1
         component.right = component.bottom = component.pixels = component.change = 0
-        component.changed, component.span = -1, -1
+        component.changed, component.since = -1, -1
 
 
 @jit
-def close_span(forest, spans, c, step):  # type: ignore[no-untyped-def]
-    """The component's box no longer stands."""
-    if forest[c].span >= 0:
-        spans[forest[c].span].last = step - 1
-        forest[c].span = -1
-
-
-@jit
-def renew_span(forest, spans, n, c, margin, width, height, step):  # type: ignore[no-untyped-def]
-    """Unless the component's box is as before, close its span and open the n-th; return how many."""
-    left, top = forest[c].left - margin, forest[c].top - margin
-    right = min(forest[c].right + margin, width)
-    bottom = min(forest[c].bottom + margin, height)
-    if forest[c].span >= 0:
-        last = spans[forest[c].span]
-        if last.left == left and last.top == top and last.right == right and last.bottom == bottom:
-            return n
-        close_span(forest, spans, c, step)
+def close_span(component, step, spans, n):  # type: ignore[no-untyped-def]
+    """The component's told box no longer stands: it is the n-th span; return how many there are."""
+    if component.since < 0:
+        return n
     span = spans[n]
-    span.left, span.top, span.right, span.bottom = left, top, right, bottom
-    span.first, span.last = step, -1
-    forest[c].span = n
+    span.left, span.top = component.told_left, component.told_top
+    span.right, span.bottom = component.told_right, component.told_bottom
+    span.first, span.last = component.since, step - 1
+    component.since = -1
     return n + 1
+
+
+@jit
+def renew_span(component, margin, width, height, step, spans, n):  # type: ignore[no-untyped-def]
+    """Unless the component's box is as it was told, tell it anew; return how many spans there are."""
+    left, top = component.left - margin, component.top - margin
+    right, bottom = min(component.right + margin, width), min(component.bottom + margin, height)
+    if (
+        component.since >= 0
+        and left == component.told_left
+        and top == component.told_top
+        and right == component.told_right
+        and bottom == component.told_bottom
+    ):
+        return n
+    n = close_span(component, step, spans, n)
+    component.told_left, component.told_top = left, top
+    component.told_right, component.told_bottom = right, bottom
+    component.since = step
+    return n
 
 
 @jit
@@ -171,7 +178,9 @@ def grow(  # type: ignore[no-untyped-def]
         for i in range(first_edge[k + 1], first_edge[k + 2]):
             a, b = find(parent, edges[i].a), find(parent, edges[i].b)
             if a != b:
-                n = note(forest, changed, n, join(forest, parent, spans, a, b, step), step)
+                a, b = join(forest, parent, a, b)
+                count = close_span(forest[b], step, spans, count)
+                n = note(forest, changed, n, a, step)
         if n and best >= 0:
             best = find(parent, best)
         living = 0
@@ -182,7 +191,7 @@ def grow(  # type: ignore[no-untyped-def]
             changed[living] = c
             living += 1
             if spans.size:
-                count = renew_span(forest, spans, count, c, margin, right, bottom, step)
+                count = renew_span(forest[c], margin, right, bottom, step, spans, count)
             if falling and not contours and outranks(forest, c, best):
                 best = c
             if areas and forest[c].change >> 32 != 1:
@@ -216,9 +225,10 @@ def grow(  # type: ignore[no-untyped-def]
             mark_seeds(
                 *(level, k, stride, found[1], basin, forest, parent, best, outline, cells[k - 1])
             )
-    for i in range(count):  # what still stands stands to the end
-        if spans[i].last < 0:
-            spans[i].last = steps - 1
+    if spans.size:
+        for c in range(number):  # what still stands stands to the end
+            if parent[c] == c:
+                count = close_span(forest[c], steps, spans, count)
     return count, holes
 
 

@@ -15,11 +15,9 @@ def best_iou(left, top, right, bottom, truth, pad):  # type: ignore[no-untyped-d
     area = (right - left + pad) * (bottom - top + pad)
     for j in range(truth.shape[0]):
         x0, y0, x1, y1 = truth[j, 0], truth[j, 1], truth[j, 2], truth[j, 3]
-        w = min(right, x1) - max(left, x0) + pad
-        h = min(bottom, y1) - max(top, y0) + pad
-        if w > 0 and h > 0:
-            both = w * h
-            best = max(best, both / (area + (x1 - x0 + pad) * (y1 - y0 + pad) - both))
+        w = max(0.0, min(right, x1) - max(left, x0) + pad)
+        h = max(0.0, min(bottom, y1) - max(top, y0) + pad)
+        best = max(best, w * h / (area + (x1 - x0 + pad) * (y1 - y0 + pad) - w * h))
     return best
 
 
