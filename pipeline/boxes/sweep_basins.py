@@ -19,6 +19,7 @@ ENTRY = np.dtype(
     + [("change", np.int64)],
     align=True,
 )
+RUN = np.dtype([("basin", np.uint32), ("top", np.int32), ("left", np.int32), ("right", np.int32)])
 NONE = np.uint32(2**32 - 1)
 EDGE = np.dtype([("a", np.uint32), ("b", np.uint32), ("level", np.int32)])
 
@@ -34,6 +35,8 @@ def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
         np.empty(2 * size, np.uint32),
         np.empty(size + 2, ENTRY),
         np.empty(size + 2, ENTRY),
+        np.empty(size + 2, RUN),
+        np.empty(size + 2, np.int64),
         np.empty(thresholds + 4, np.uint32),
         np.empty(4 * size + 1, EDGE),
         np.empty(4 * size + 1, EDGE),
@@ -94,24 +97,13 @@ def find_basins(level, stride, found, falling, room):  # type: ignore[no-untyped
 
 
 @jit
-def find_entries(level, stride, found, contours, basin, count, room):  # type: ignore[no-untyped-def]
-    """What the runs add to components, in the order of levels.
+def sort_runs(level, stride, found, contours, basin, room):  # type: ignore[no-untyped-def]
+    """The runs in the order of levels, and with `contours` what each changes.
 
-    In smooth maps, all runs of one basin and one level are one entry; in rough ones, looking that up would
-    not pay.
-
-    Returns the entries and `first`: those of level k are [first[k + 1], first[k + 2]).
+    Returns them and `first`: those of level k are [first[k + 1], first[k + 2]).
     """
-    slot, loose, entries, first = room[3:7]
-    if not gather_runs(level, stride, found, contours, basin, count, slot, loose, entries, first):
-        sort_runs(level, stride, found, contours, basin, entries, first)
-    return entries, first
-
-
-@jit
-def sort_runs(level, stride, found, contours, basin, entries, first):  # type: ignore[no-untyped-def]
-    """Every run as an entry of its own."""
     start, change = found[2], found[3]
+    runs, changes, first = room[6:9]
     first[:] = 0
     for r in range(start.size - 1):
         first[np.uint32(level[start[r]] + 3)] += 1
@@ -122,60 +114,76 @@ def sort_runs(level, stride, found, contours, basin, entries, first):  # type: i
             y += 1
             row += stride
         k = np.uint32(level[start[r]] + 2)
-        entry = entries[first[k]]
-        first[k] += 1
-        entry.basin, entry.start, entry.top, entry.bottom = basin[r], start[r], y, y + 1
-        entry.left, entry.right = start[r] - row + stride - 1, start[r + 1] - row + stride - 1
-        entry.pixels = entry.right - entry.left
+        run = runs[first[k]]
+        run.basin, run.top = basin[r], y
+        run.left, run.right = start[r] - row + stride - 1, start[r + 1] - row + stride - 1
         if contours:
-            entry.change = change[r + 1] - change[r]
+            changes[first[k]] = change[r + 1] - change[r]
+        first[k] += 1
+    return runs, changes, first
 
 
 @jit
-def gather_runs(  # type: ignore[no-untyped-def]
-    level, stride, found, contours, basin, count, slot, loose, entries, first
-):
-    """The runs of one basin and one level as one entry; False and nothing of use where that would not pay.
+def gather_runs(level, stride, found, contours, basin, count, room):  # type: ignore[no-untyped-def]
+    """All runs of one basin and one level as one entry, in the order of levels; False where looking them
+    up would not pay, which shows in the first eighth of the runs.
 
-    Whether it pays shows in the first eighth of the runs.
+    Returns whether it is done, the entries, and `first` as `sort_runs`.
     """
     start, change = found[2], found[3]
-    levels = first.size - 2
-    cells = max(1, count) * levels  # runs that have no basin say 0
+    slot, loose, entries = room[3:6]
+    first = room[8]
+    cells = max(1, count) * (first.size - 2)  # runs that have no basin say 0
     if cells > slot.size:
-        return False
-    slot[:cells] = NONE
+        return False, entries, first
+    slot, few = slot[:cells], start[: start.size // 8]
+    if 10 * look_up(level, stride, few, change, contours, basin, slot, loose, first) > 3 * few.size:
+        return False, entries, first
+    n = look_up(level, stride, start, change, contours, basin, slot, loose, first)
+    begin(first)
+    for e in range(n):
+        k = np.uint32(loose[e].level + 2)
+        entries[first[k]] = loose[e]
+        first[k] += 1
+    return True, entries, first
+
+
+@jit
+def look_up(level, stride, start, change, contours, basin, slot, entries, first):  # type: ignore[no-untyped-def]
+    """Gather the runs into entries, looked up in `slot` [basins × levels]; return how many there are.
+
+    `first` [k + 3] is filled with how many there are of level k.
+    """
+    slot[:] = NONE
     first[:] = 0
+    levels = first.size - 2
     n = np.uint32(0)
     y, row = -1, stride
     for r in range(start.size - 1):
-        if r == start.size // 8 and n > 0.3 * r:
-            return False
         while start[r] >= row:
             y += 1
             row += stride
         here = level[start[r]]
         left, right = start[r] - row + stride - 1, start[r + 1] - row + stride - 1
         at = np.uint32(basin[r] * levels + here + 1)
-        if slot[at] == NONE:
+        e = slot[at]
+        if e == NONE:
             slot[at] = n
-            entry = loose[n]
+            entry = entries[n]
             n += np.uint32(1)
             first[np.uint32(here + 3)] += 1
-            entry.basin, entry.level, entry.start, entry.top = basin[r], here, start[r], y
-            entry.left, entry.right, entry.pixels, entry.change = left, right, 0, 0
-        entry = loose[slot[at]]
+            entry.basin, entry.level, entry.start = basin[r], here, start[r]
+            entry.left, entry.top, entry.right, entry.bottom = left, y, right, y + 1
+            entry.pixels = right - left
+            entry.change = change[r + 1] - change[r] if contours else 0
+            continue
+        entry = entries[e]
         entry.left, entry.right = min(entry.left, left), max(entry.right, right)
         entry.bottom = y + 1
         entry.pixels += right - left
         if contours:
             entry.change += change[r + 1] - change[r]
-    begin(first)
-    for e in range(n):
-        k = np.uint32(loose[e].level + 2)
-        entries[first[k]] = loose[e]
-        first[k] += 1
-    return True
+    return n
 
 
 @jit
@@ -187,7 +195,7 @@ def find_edges(level, stride, found, basin, falling, room):  # type: ignore[no-u
     """
     before, run_of, _, _, meeting = found
     ways = ARCS if falling else GAPS
-    loose, edges, first = room[7:]
+    loose, edges, first = room[9:]
     first[:] = 0
     n = np.uint32(0)
     for i in range(meeting.size):

@@ -8,7 +8,7 @@ makes of structs.
 
 import numpy as np
 
-from pipeline.boxes.sweep_basins import find_basins, find_edges, find_entries
+from pipeline.boxes.sweep_basins import find_basins, find_edges, gather_runs, sort_runs
 from pipeline.boxes.sweep_contours import largest_contour, least_area
 from pipeline.boxes.sweep_levels import jit
 
@@ -60,6 +60,17 @@ def join(forest, parent, a, b):  # type: ignore[no-untyped-def]
     parent[b] = a
     absorb(forest[a], forest[b])
     return a, b
+
+
+@jit
+def absorb_run(component, run, stride):  # type: ignore[no-untyped-def]
+    """Add a run's pixels to a component."""
+    component.left = min(component.left, run.left)
+    component.top = min(component.top, run.top)
+    component.right = max(component.right, run.right)
+    component.bottom = max(component.bottom, run.top + 1)
+    component.pixels += run.right - run.left
+    component.start = min(component.start, (run.top + 1) * stride + run.left + 1)
 
 
 @jit
@@ -154,7 +165,10 @@ def grow(  # type: ignore[no-untyped-def]
     forest, parent, changed = room
     basin, number = find_basins(level, stride, found, falling, basins)
     areas = contours and falling
-    entries, first = find_entries(level, stride, found, areas, basin, number, basins)
+    gathered, entries, first = gather_runs(level, stride, found, areas, basin, number, basins)
+    runs, changes, _ = basins[6:9]
+    if not gathered:
+        sort_runs(level, stride, found, areas, basin, basins)
     edges, first_edge = find_edges(level, stride, found, basin, falling, basins)
     plant(forest, parent, number)
     outside = -1
@@ -165,20 +179,29 @@ def grow(  # type: ignore[no-untyped-def]
     width, height = stride - 2, level.size // stride - 2
     # The benchmark's corners are inclusive, its boxes one pixel larger but kept inside the map.
     right, bottom = width - contours, height - contours
-    count, best, holes = 0, -1, 0
+    count, best, holes, apart = 0, -1, 0, number
     best_start, best_most = -1, -1
     x0, y0, x1, y1 = (0, 0, 0, 0) if contours else (0, 0, width, height)
     for step in range(steps):
         k = steps - step if falling else step
         n = 0
-        for i in range(first[k + 1], first[k + 2]):
-            c = find(parent, entries[i].basin)
-            absorb(forest[c], entries[i])
-            n = note(forest, changed, n, c, step)
+        if gathered:
+            for i in range(first[k + 1], first[k + 2]):
+                c = find(parent, entries[i].basin)
+                absorb(forest[c], entries[i])
+                n = note(forest, changed, n, c, step)
+        else:
+            for i in range(first[k + 1], first[k + 2]):
+                c = find(parent, runs[i].basin)
+                absorb_run(forest[c], runs[i], stride)
+                if areas:
+                    forest[c].change += changes[i]
+                n = note(forest, changed, n, c, step)
         for i in range(first_edge[k + 1], first_edge[k + 2]):
             a, b = find(parent, edges[i].a), find(parent, edges[i].b)
             if a != b:
                 a, b = join(forest, parent, a, b)
+                apart -= 1
                 count = close_span(forest[b], step, spans, count)
                 n = note(forest, changed, n, a, step)
         if n and best >= 0:
@@ -221,10 +244,15 @@ def grow(  # type: ignore[no-untyped-def]
             x1, y1 = min(largest.right, right), min(largest.bottom, bottom)
         box = boxes[k - 1]
         box[0], box[1], box[2], box[3] = x0, y0, x1, y1
-        if cells.size and best >= 0:
+        if best < 0:
+            continue
+        if cells.size:
             mark_seeds(
                 *(level, k, stride, found[1], basin, forest, parent, best, outline, cells[k - 1])
             )
+        elif apart == 1 and (y1 - y0) * (x1 - x0) == width * height and not contours:
+            boxes[: k - 1] = box  # one component and nowhere to grow
+            break
     if spans.size:
         for c in range(number):  # what still stands stands to the end
             if parent[c] == c:

@@ -143,6 +143,10 @@ def test_nothing_on() -> None:
     zeros = np.zeros((1, 6, 8), np.float32)
     assert boxes.boxes_at(zeros, 0.2).tolist() == [[0, 0, 8, 6]]  # 0 ≥ 0.2 · 0: all is on
     assert boxes.boxes_at(zeros + 1, 1.5).tolist() == [[0, 0, 8, 6]]
+    one_peak = np.array([[[1.0, 0.25]]], np.float32)
+    assert boxes.sweep(one_peak, [0, 0.5, 1.5]).tolist() == [
+        [[0, 0, 2, 1], [0, 0, 1, 1], [0, 0, 2, 1]]
+    ]
     assert boxes.boxes_at(zeros, 0.2, "wsoleval").tolist() == [[0, 0, 0, 0]]
     nothing = boxes.curve(zeros, [np.array([[0.0, 0, 0, 0]])], [0.2], "wsoleval")
     assert nothing.largest == nothing.any == 1  # the benchmark's empty box has one pixel
