@@ -110,6 +110,7 @@ QUICK: dict[str, Any] = {
     "methods.ahd.hide_threshold": 0.8,
     "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
     **learning_rate_scales(1.0),
+    "methods.eil.learning_rate_scale": 1.0,
     "methods.has.cell_sizes": [0, 7, 14, 19, 24],  # those of 224 px at 96
     "methods.mci.cell_sizes": [14, 19, 24],
     "methods.spg.min_pixels": 6,
@@ -196,6 +197,7 @@ BIRDS = FINE_TUNING | {
     "train.epochs": 12,
     "train.batch_size": 16,
     "train.batchnorm": "frozen",
+    "methods.eil.learning_rate_scale": 0.5,  # two summed losses diverge at the others' rate
     **widths(256),
     "ablate.always": False,
 }
