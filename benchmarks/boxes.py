@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from pipeline import backbones, boxes, scores
 from pipeline.boxes import two_stage, wsoleval
+from pipeline.devices import keep_freed_memory
 from pipeline.outputs import read_json, write_json
 from pipeline.params import TwoStage
 from tests.pipeline.box_references import EIGHT, opencv_boxes, plain_two_stage, scipy_boxes
@@ -305,6 +306,7 @@ def v2(options: argparse.Namespace) -> dict[str, float]:
 
 def two_stage_part(options: argparse.Namespace) -> dict[str, float]:
     """Milliseconds per image by the clock: forward pass of MobileNetV2, selection, plain loops."""
+    keep_freed_memory()  # as in training and evaluation on a CPU
     torch.manual_seed(0)
     network = backbones.build("mobilenet_v2").eval().to(memory_format=torch.channels_last)
     images = torch.randn(16, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,8 @@ import numpy as np
 from pipeline.boxes.sweep_levels import jit
 from pipeline.boxes.sweep_runs import AFTER, ARCS, BEFORE, GAPS, neighbour
 
+# What a basin's runs of one level add to a component: their box, pixels, first pixel in raster order and
+# change of area and Euler number.
 ENTRY = np.dtype(
     [("basin", np.uint32)]
     + [(name, np.int32) for name in ("left", "top", "right", "bottom", "pixels", "start", "level")]
@@ -29,17 +31,22 @@ def basins_room(rows, stride, thresholds):  # type: ignore[no-untyped-def]
     """Room for basins, entries and edges; every map of a batch uses it again."""
     size = rows * stride
     return (
-        np.empty(size + 2, np.uint32),
-        np.empty(size + 2, np.int32),
-        np.empty(size + 2, np.uint32),
-        np.empty(2 * size, np.uint32),
-        np.empty(size + 2, ENTRY),
-        np.empty(size + 2, ENTRY),
-        np.empty(size + 2, RUN),
-        np.empty(size + 2, np.int64),
-        np.empty(thresholds + 4, np.uint32),
-        np.empty(4 * size + 1, EDGE),
-        np.empty(4 * size + 1, EDGE),
+        # find_basins: basin of each run; where a name flows to; its number
+        *(
+            np.empty(size + 2, np.uint32),
+            np.empty(size + 2, np.int32),
+            np.empty(size + 2, np.uint32),
+        ),
+        # gather_runs: entries by basin and level; as they were met; in the order of levels
+        *(np.empty(2 * size, np.uint32), np.empty(size + 2, ENTRY), np.empty(size + 2, ENTRY)),
+        # sort_runs: runs in the order of levels; what they change; where levels begin
+        *(
+            np.empty(size + 2, RUN),
+            np.empty(size + 2, np.int64),
+            np.empty(thresholds + 4, np.uint32),
+        ),
+        # find_edges: as they were met; in the order of levels; where levels begin
+        *(np.empty(4 * size + 1, EDGE), np.empty(4 * size + 1, EDGE)),
         np.empty(thresholds + 4, np.uint32),
     )
 
