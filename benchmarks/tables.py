@@ -110,7 +110,7 @@ def sweeps(path: Path) -> list[str]:
         ms, ratios = row["ms"], row["ratios"]
         times = [f"{ms[name]:.2f}" for name in ("classic", "wsoleval")]
         versus = ("classic over label", "classic over findContours", "wsoleval over opencv")
-        faster = [f"{ratios[name]:.3g}" for name in versus]
+        faster = [f"{of:,.0f}" if of >= 100 else f"{of:.3g}" for of in map(ratios.get, versus)]
         rows.append([f"`{row['map']}`", str(row["thresholds"]), *times, *faster])
     titles = ["map", "thresholds", "`classic` ms", "`wsoleval` ms"]
     versus = (
