@@ -230,7 +230,8 @@ def contenders(maps: Maps, taus: NDArray[np.float64]) -> dict[str, Callable[[], 
         "label+box": lambda: [scipy_boxes(values, tau) for values in maps for tau in taus],
         "opencv": lambda: [peer_boxes(values, tau) for values in bytes_ for tau in taus],
     }
-    return {name: partial(seconds, run) for name, run in runs.items()} | {
+    return {
+        **{name: partial(seconds, run) for name, run in runs.items()},
         "label": partial(seconds_of_each, label, masks),
         "findContours": partial(seconds_of_each, contours, binary),
     }

@@ -46,9 +46,9 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(options.turns + 3, desc="turns", leave=False):
         for name, step in steps.items():
-            taken = step()
+            one = step()
             if turn >= 3:
-                seconds[name].append(taken)
+                seconds[name].append(one)
     cam = np.array(seconds["cam"])
     rows = []
     for name, taken in seconds.items():
@@ -77,7 +77,8 @@ class Step:
     def __init__(self, name: str, options: argparse.Namespace, device: torch.device) -> None:
         torch.manual_seed(0)
         self.precision, self.device = options.precision, device
-        self.model = build(name, options.backbone).to(device, memory_format=torch.channels_last)
+        self.model = build(name, options.backbone).to(device)
+        self.model.to(memory_format=torch.channels_last)
         self.model.train()
         self.model.begin_epoch(0.5)
         images = torch.randn(options.batch, 3, options.side, options.side)

@@ -24,7 +24,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -301,4 +300,4 @@ class Watch:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
