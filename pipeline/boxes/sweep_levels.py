@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
 from numba.core.caching import UserProvidedCacheLocator
 
 
@@ -45,6 +47,26 @@ def _compiled() -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+class Announcement(event.Listener):
+    """Says that the sweep is being compiled when it is, not when it is taken from the cache."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        ours = event.data["dispatcher"].py_func.__module__.startswith("pipeline.boxes.")
+        if ours and not self.told:
+            self.told = True
+            told = (
+                "boxes: compiling the sweep over thresholds, once on this machine: some 20 seconds"
+            )
+            print(told, file=sys.stderr, flush=True)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", Announcement())
 jit = _compiled()
 
 

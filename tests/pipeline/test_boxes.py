@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import boxes
 from pipeline.boxes import wsoleval
+from tests.imports import ROOT
 from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
 
 KINDS = ("noise", "plateaus", "smooth", "rings", "negative", "constant")
@@ -240,6 +243,22 @@ def test_truth_for_every_map() -> None:
 def test_importing_costs_nothing() -> None:
     code = "import sys, pipeline.boxes; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_compiling_is_announced_once(tmp_path: Path) -> None:
+    code = (
+        "import numpy; from pipeline.boxes.sweep_basins import begin; begin(numpy.zeros(3, 'u4'))"
+    )
+
+    def told() -> list[str]:
+        env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        run = [sys.executable, "-c", code]
+        done = subprocess.run(run, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stderr.splitlines()
+
+    (line,) = told()
+    assert "compiling the sweep" in line
+    assert told() == []
 
 
 def test_resize_is_bilinear_between_pixel_centres() -> None:
