@@ -123,7 +123,6 @@ def sweeps(path: Path) -> list[str]:
 
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
-    "birds-again.csv": experiments,
     "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
