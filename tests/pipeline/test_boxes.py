@@ -101,6 +101,34 @@ def test_wsoleval_is_opencv_at_every_threshold(
     assert boxes_by_threshold(values, taus, "wsoleval") == [sorted(every) for _, every in plain]
 
 
+@pytest.mark.parametrize("protocol", boxes.PROTOCOLS)
+@pytest.mark.parametrize("seed", range(4))
+def test_smooth_maps_whose_runs_are_gathered(protocol: boxes.Protocol, seed: int) -> None:
+    from pipeline.boxes.sweep_basins import basins_room, find_basins, gather_runs
+    from pipeline.boxes.sweep_runs import find_runs, runs_room
+
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:48, :56]
+    bumps = [(rng.uniform(0, 48), rng.uniform(0, 56), rng.uniform(20, 200)) for _ in range(5)]
+    values = sum(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / spread) for cy, cx, spread in bumps)
+    values, taus = scaled(np.asarray(values, np.float32)), np.arange(1, 40) / 40
+    of, plain = (
+        (values, scipy_boxes)
+        if protocol == "classic"
+        else (wsoleval.quantise(values), opencv_boxes)
+    )
+    found = [plain(of, tau) for tau in taus]
+    assert boxes.sweep(values[None], taus, protocol)[0].tolist() == [list(b) for b, _ in found]
+    assert boxes_by_threshold(values, taus, protocol) == [sorted(every) for _, every in found]
+
+    level = boxes._levels(values[None], taus, protocol, 1)[0].ravel()
+    runs = find_runs(level, 58, False, runs_room(50, 58))
+    room = basins_room(50, 58, len(taus))
+    basin, count = find_basins(level, 58, runs, True, room)
+    gathered, *_ = gather_runs(level, 58, runs, False, basin, count, room)
+    assert gathered, "this test is for the road that smooth maps take"
+
+
 def test_a_map_worked_by_hand() -> None:
     values = np.array(
         [
