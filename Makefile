@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.lock
 
 repro: setup  ## Run the whole pipeline: download, preprocess, train, evaluate, ablate, report
 	@dvc repro
-	@python -m stages.summary
+	@python -m tools.summary
 
 test: setup  ## Run the tests
 	@python -m pytest
@@ -37,7 +37,7 @@ lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy
 
 ui: setup  ## Browse the runs: MLflow on 127.0.0.1:5000
-	@python -m stages.ui
+	@python -m tools.ui
 
 lock: setup  ## Refresh requirements.lock from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -31,12 +31,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from pipeline import backbones, boxes, scores
-from pipeline.boxes import two_stage, wsoleval
-from pipeline.devices import keep_freed_memory
-from pipeline.outputs import read_json, write_json
+from pipeline import backbones, boxes
+from pipeline.boxes import wsoleval
+from pipeline.boxes.rules import two_stage
+from pipeline.evaluation import metrics
+from pipeline.files import read_json, write_json
 from pipeline.params import TwoStage
-from tests.pipeline.box_references import EIGHT, opencv_boxes, plain_two_stage, scipy_boxes
+from pipeline.runtime.devices import keep_freed_memory
+from tests.pipeline.boxes.box_references import EIGHT, opencv_boxes, plain_two_stage, scipy_boxes
 
 SIDE = 224
 KINDS = ("cam", "rough", "noise")
@@ -290,7 +292,9 @@ def v2(options: argparse.Namespace) -> dict[str, float]:
         boxes.curve(wsoleval.heatmaps(raw[i : i + 64]), truth[i : i + 64], taus, "wsoleval").any
         for i in range(0, images, 64)
     ]
-    accuracy = np.mean([scores.box_accuracy(np.concatenate(parts), d).max() for d in scores.IOU_V2])
+    accuracy = np.mean(
+        [metrics.box_accuracy(np.concatenate(parts), d).max() for d in metrics.IOU_V2]
+    )
     ours = time.perf_counter() - start
     few = 2 if options.short else 5
     start = time.perf_counter()

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import trange
 
 from benchmarks.boxes import machine
-from pipeline.outputs import write_json
+from pipeline.files import write_json
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]

@@ -21,9 +21,9 @@ from tqdm import trange
 
 from benchmarks.boxes import machine
 from pipeline import backbones, methods
-from pipeline.devices import autocast, pick_device
-from pipeline.methods.cam import Method
-from pipeline.outputs import write_json
+from pipeline.files import write_json
+from pipeline.methods.base import Method
+from pipeline.runtime.devices import autocast, pick_device
 
 CLASSES = 200
 

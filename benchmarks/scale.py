@@ -37,7 +37,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.boxes import machine
-from pipeline.outputs import write_json
+from pipeline.files import write_json
 from tests.made import many_ilsvrc
 from tests.stages.project import Project, make
 

@@ -36,12 +36,15 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.boxes import machine
 from benchmarks.methods import CLASSES, build
-from pipeline import backbones, packed, params, precision, training, transforms
+from pipeline import backbones, packed, params
 from pipeline.datasets import NO_BOXES, Entry
-from pipeline.devices import autocast, pick_device
-from pipeline.loading import Loader
+from pipeline.files import write_json
+from pipeline.loading import geometry
+from pipeline.loading.loader import Loader
 from pipeline.methods import ass
-from pipeline.outputs import write_json
+from pipeline.runtime import precision
+from pipeline.runtime.devices import autocast, pick_device
+from pipeline.training import loop
 
 RESIZE, CROP, LONG = 256, 224, 341
 
@@ -145,7 +148,7 @@ class Ours:
         self.model = build("ass", settings.backbone)
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(self.model.parameter_groups(1e-4, 10), momentum=0.9)
-        self.module = training.Step(self.model, settings.train, device)
+        self.module = loop.Step(self.model, settings.train, device)
         on_gpu = device.type == "cuda"
 
         def loader(cache_mib: int) -> Loader:
@@ -167,7 +170,7 @@ class Ours:
         images, labels, _ = self.batch
         self.model.train()
         generator = torch.Generator().manual_seed(0)
-        inputs = transforms.train_batch(images.to(self.device), CROP, generator)
+        inputs = geometry.train_batch(images.to(self.device), CROP, generator)
         inputs, targets = self.model.on_batch(inputs, labels.to(self.device), generator)
         loss, _ = self.module(inputs.contiguous(memory_format=torch.channels_last), targets)
         self.optimizer.zero_grad(set_to_none=True)
@@ -176,7 +179,7 @@ class Ours:
         wait(self.device)
 
     def epoch(self) -> None:
-        record = training._epoch(
+        record = loop._epoch(
             self.model,
             self.module,
             self.optimizer,
@@ -184,7 +187,7 @@ class Ours:
             self.settings,
             1,
             self.device,
-            training.Progress(),
+            loop.Progress(),
         )
         self.waits.append(record["data_wait"])
 

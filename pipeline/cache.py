@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import project_path
-from pipeline.outputs import whole_directory
+from pipeline.files import whole_directory
 
 FORGOTTEN = 7 * 24 * 3600  # seconds after which work that nobody went on with is removed
 ROOM = 3  # times its size that must be free
 
 
-def fingerprint(values: Mapping[str, Any], code: Iterable[Path]) -> str:
-    """Of all that decides the bytes: `values`, and the content of the files `code`."""
+def fingerprint(values: Mapping[str, Any], code: Iterable[bytes]) -> str:
+    """Name of all that decides an output's bytes: `values`, and the `code` that computes it."""
     sha = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for path in code:
-        sha.update(hashlib.sha256(path.read_bytes()).digest())
+    for content in code:
+        sha.update(hashlib.sha256(content).digest())
     return sha.hexdigest()[:32]
 
 

@@ -1,6 +1,7 @@
-"""Writing files whole or not at all: to a temporary name beside the target, then renamed."""
+"""Atomic writes: to a temporary name beside the target, then renamed; disk errors as UserError."""
 
 import csv
+import errno
 import glob
 import json
 import os
@@ -9,6 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _partial(path: Path) -> Path:
@@ -78,3 +84,24 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """Translate disk-full and permission errors into UserError while `path` is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            place = next(folder for folder in path.absolute().parents if folder.exists())
+            free = shutil.disk_usage(place).free / 1e9
+            raise UserError(
+                f"{path}: the disk is full or its quota used up ({free:.1f} GB free); make room and "
+                "run the same command again: nothing half-written is left"
+            ) from error
+        if error.errno in CLOSED:
+            raise UserError(
+                f"{error.filename or path}: {error.strerror}; allowed: files and folders that this "
+                "user may read, and an output that may be written"
+            ) from error
+        raise

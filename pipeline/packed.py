@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from pipeline.datasets import NO_BOXES, Entry
 from pipeline.errors import UserError
-from pipeline.outputs import read_json, whole_file, write_json
+from pipeline.files import read_json, whole_file, write_json
 
 IMAGES_PER_FILE = 10_000
 ROWS_PER_BATCH = 500  # what is in memory at a time while writing

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.outputs import whole_file
+from pipeline.files import whole_file
 
 Box = Sequence[float] | np.ndarray
 Size = tuple[int, int]  # height, width

@@ -20,22 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import images, packed, parts
+from pipeline import cache, code, packed
 from pipeline.datasets import Dataset, Entry, Report, Slice, SplitName, by_class, draw
 from pipeline.errors import UserError
 from pipeline.params.section import Section
 from pipeline.params.settings import Prepare
+from pipeline.raw import images
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-PACKAGE = Path(__file__).parent
-# What the bytes depend on, beside the dataset's own file; a test holds this against the imports.
-CODE = (
-    "archives.py",
-    "datasets/__init__.py",
-    "images.py",
-    "packed.py",
-    "preparing.py",
-)
 TOGETHER = 4  # images that go to a process at once
 QUEUED = 3  # such groups per process that are worked at or wait, there or for the writer
 TOLERANCE = 1  # pixels a box of the user's own may lie over the edge: rounding
@@ -61,7 +53,9 @@ def fingerprint(dataset: Dataset, params: Section, settings: Prepare) -> str:
         "libraries": [version(name) for name in ("pillow", "pyarrow")],
         "images_per_file": packed.IMAGES_PER_FILE,
     }
-    return parts.fingerprint(values, (PACKAGE / f for f in (*CODE, f"datasets/{dataset.name}.py")))
+    return cache.fingerprint(
+        values, code.fingerprints("pipeline.prepare", f"pipeline.datasets.{dataset.name}")
+    )
 
 
 def prepare(

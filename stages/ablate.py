@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline import params
-from pipeline.outputs import whole_directory, write_json
+from pipeline.files import whole_directory, write_json
 from pipeline.params import Params
 from stages import entry
 from stages.layout import ABLATION, PREPARED, run_name
@@ -30,8 +30,9 @@ def main() -> None:
 
 def run(key: str, settings: Params) -> None:
     """Train (or take the same training finished before) and evaluate; write metrics/ablation/<key>/."""
-    from pipeline import distributed, packed, precision, tracking
-    from pipeline.checkpoints import Checkpoint, digest, digest_file, fingerprint
+    from pipeline import packed, tracking
+    from pipeline.runtime import distributed, precision
+    from pipeline.training.checkpoint import Checkpoint, digest, digest_file, fingerprint
     from stages.evaluate import evaluate
     from stages.train import trained, write_history
 

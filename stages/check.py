@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.errors import UserError
-from pipeline.outputs import write_text
+from pipeline.files import write_text
 from stages import entry
 
 MARKER = Path("data/params.ok")

@@ -3,8 +3,7 @@
 import argparse
 
 from pipeline import datasets, params
-from pipeline.disk import trouble_told
-from pipeline.outputs import whole_directory
+from pipeline.files import translate_errors, whole_directory
 from stages import entry
 from stages.layout import RAW
 from stages.progress import Bar
@@ -14,7 +13,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m stages.download", description=__doc__).parse_args()
     settings = params.load(method=False)
     with (
-        trouble_told(RAW),
+        translate_errors(RAW),
         whole_directory(RAW) as out,
         Bar(desc="download") as bar,
     ):

@@ -7,26 +7,18 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline import (
-    distributed,
-    evaluation,
-    heatmaps,
-    model_folder,
-    packed,
-    params,
-    pictures,
-    precision,
-    results,
-    tracking,
-    transforms,
-)
-from pipeline.devices import pick_device
+from pipeline import heatmaps, packed, params, pictures, tracking
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation
-from pipeline.methods.cam import Method
-from pipeline.outputs import whole_directory, write_csv, write_json
+from pipeline.evaluation import evaluator, results
+from pipeline.evaluation.evaluator import Evaluation
+from pipeline.files import whole_directory, write_csv, write_json
+from pipeline.loading import geometry
+from pipeline.methods.base import Method
+from pipeline.model import saved
+from pipeline.model.output_cache import Kept
 from pipeline.params import Params
-from pipeline.readings import Kept
+from pipeline.runtime import distributed, precision
+from pipeline.runtime.devices import pick_device
 from stages import sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
@@ -41,7 +33,7 @@ CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in 
 def main() -> None:
     settings = precision.resolved(params.load())
     device = pick_device(settings.train.device)
-    trained = model_folder.load(MODELS, device, settings.method_params)
+    trained = saved.load(MODELS, device, settings.method_params)
     meta = packed.read_meta(PREPARED)
     with tracking.Run.find_or_open(
         model_sha256=trained.sha256,
@@ -67,18 +59,18 @@ def evaluate(
     Processes that share the work all know the result; the first one writes it.
     """
     meta = packed.read_meta(PREPARED)
-    selection = evaluation.selection_of(settings.box, model)
+    selection = evaluator.selection_of(settings.box, model)
     threshold = settings.box.threshold
     if selection == "val":
         seen = _pass(model, settings, "val", "fixed", threshold, sha256, title)
-        threshold = evaluation.best_threshold(seen, evaluation.thresholds_of(settings))
+        threshold = evaluator.best_threshold(seen, evaluator.thresholds_of(settings))
     test = _pass(model, settings, "test", selection, threshold, sha256, title)
     figures = results.localization(
         test,
         settings,
         selection=selection,
         threshold=threshold,
-        baselines={"centre_box": evaluation.centre_baseline(PREPARED, "test", settings)},
+        baselines={"centre_box": evaluator.centre_baseline(PREPARED, "test", settings)},
         model_sha256=sha256,
     )
     if model.reconstruction:
@@ -89,7 +81,7 @@ def evaluate(
     rows = results.per_image(test, images, meta.class_names, settings)
     write_csv(folder / "per_image.csv", rows, PER_IMAGE)
     write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
-    curve = results.threshold_curve(test, evaluation.thresholds_of(settings))
+    curve = results.threshold_curve(test, evaluator.thresholds_of(settings))
     write_csv(folder / "threshold_curve.csv", curve, CURVE)
     write_json(folder / "localization.json", figures)
     return figures, test
@@ -112,7 +104,7 @@ def _pass(
             + " decides how many it gets"
         )
     kept = Kept.of(settings, sha256, PREPARED, split)
-    why = distributed.agreed(kept.missing(evaluation.names_needed(selection)))
+    why = distributed.agreed(kept.missing(evaluator.names_needed(selection)))
     if why:
         heatmaps.check(settings.heatmap, settings.heatmaps, model)
         each = heatmaps.passes(settings.heatmap, settings.heatmaps, model.backbone.out_channels)
@@ -122,7 +114,7 @@ def _pass(
         tqdm.write(f"{title}: {split}: heatmaps kept, no forward pass")
     leads = distributed.share().leads
     with tqdm(total=total, desc=f"{title}: {split}", unit="image", disable=not leads) as bar:
-        return evaluation.evaluate(
+        return evaluator.evaluate(
             model,
             PREPARED,
             split,
@@ -143,7 +135,7 @@ def draw(model: Method, test: Evaluation, settings: Params, kept: Kept, folder: 
     )
     with whole_directory(folder) as partial:
         for name, indices in chosen.items():
-            maps = evaluation.predicted_maps(model, images, indices.tolist(), settings, kept)
+            maps = evaluator.predicted_maps(model, images, indices.tolist(), settings, kept)
             panels = [
                 panel(test, images, i, heatmap, meta.class_names, settings)
                 for i, heatmap in zip(indices.tolist(), maps, strict=True)
@@ -188,11 +180,11 @@ def view(
     shrink = np.array([stored.width, stored.height] * 2) / np.tile(images.sizes[index][::-1], 2)
     side = settings.input.crop
     grid = np.array([[0, 0, side, side]], np.float32)
-    seen = transforms.boxes_to_image(grid, size, settings.input)[0].round()
+    seen = geometry.boxes_to_image(grid, size, settings.input)[0].round()
     corner = np.tile(seen[:2], 2)
     return (
         np.asarray(stored.crop(tuple(seen.tolist()))),
-        transforms.boxes_to_image(boxes, size, settings.input) - corner,
+        geometry.boxes_to_image(boxes, size, settings.input) - corner,
         images.boxes[index] * shrink - corner,
     )
 

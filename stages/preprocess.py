@@ -6,8 +6,8 @@ Killed or stopped, it goes on from its last finished file when the same command 
 import argparse
 import os
 
-from pipeline import datasets, packed, params, parts, preparing
-from pipeline.disk import trouble_told
+from pipeline import cache, datasets, packed, params, prepare
+from pipeline.files import translate_errors
 from stages import entry
 from stages.layout import PREPARED, RAW
 from stages.progress import Bar
@@ -18,23 +18,23 @@ IMAGES_PER_PROCESS = 1000  # what a process decodes in the seconds it takes to s
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages.preprocess", description=__doc__).parse_args()
     settings = params.load(method=False)
-    with trouble_told(RAW):
+    with translate_errors(RAW):
         Bar.write(f"{settings.dataset}: reading the index in {RAW}")
         dataset = datasets.module(settings.dataset).read(settings.data, RAW)
-    name = preparing.fingerprint(dataset, settings.data, settings.prepare)
-    with trouble_told(PREPARED), parts.held("preprocess", name, Bar.write) as finished:
+    name = prepare.fingerprint(dataset, settings.data, settings.prepare)
+    with translate_errors(PREPARED), cache.held("preprocess", name, Bar.write) as finished:
         with (
-            trouble_told(finished),
+            translate_errors(finished),
             Bar(total=len(dataset.index), desc="preprocess", unit="image") as bar,
         ):
-            meta = preparing.prepare(
+            meta = prepare.prepare(
                 dataset,
                 settings.prepare,
                 finished,
                 workers=processes(len(dataset.index)),
                 report=datasets.Report(Bar.write, bar.to),
             )
-        parts.hand_over(finished, packed.files(finished), PREPARED)
+        cache.hand_over(finished, packed.files(finished), PREPARED)
     for image, reason in meta.unreadable.items():
         print(f"left out: {image}: {reason}")
     size = sum(file.stat().st_size for file in PREPARED.iterdir())

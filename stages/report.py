@@ -4,11 +4,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline import curves, params, pictures, report, runs
-from pipeline.outputs import whole_directory, write_csv, write_text
-from pipeline.runs import Results
-from stages import entry, track
+from pipeline import params, pictures
+from pipeline.evaluation import runs
+from pipeline.evaluation.runs import Results
+from pipeline.files import whole_directory, write_csv, write_text
+from pipeline.report import page, plots
+from stages import entry
 from stages.layout import METRICS
+from tools import track
 
 FREE = ("synthetic",)  # datasets whose pictures may go into git: photographs keep their licences
 GALLERIES = {
@@ -21,8 +24,8 @@ GALLERIES = {
 def main() -> None:
     results = read()
     shown = draw(results, METRICS)
-    write_csv(METRICS / "report.csv", report.rows(results), report.COLUMNS)
-    write_text(METRICS / "report.md", report.markdown(results, shown))
+    write_csv(METRICS / "report.csv", page.rows(results), page.COLUMNS)
+    write_text(METRICS / "report.md", page.markdown(results, shown))
     track.deliver_rest()  # the ablation's runs, and those of results that came out of DVC's cache
 
 
@@ -36,7 +39,7 @@ def draw(results: Results, metrics: Path) -> list[tuple[str, str]]:
     """Draw the curves into `metrics`/report and take in the galleries: (title, link) of each."""
     shown = []
     with whole_directory(metrics / "report") as folder:
-        for name, title, picture in curves.of(results):
+        for name, title, picture in plots.of(results):
             pictures.save(folder / f"{name}.png", picture)
             shown.append((title, f"report/{name}.png"))
         found = {path.stem: path for path in sorted((metrics / "pictures").glob("*.png"))}

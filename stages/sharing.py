@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import distributed, params
-from pipeline.devices import pick_device
+from pipeline import params
 from pipeline.errors import UserError
+from pipeline.runtime import distributed
+from pipeline.runtime.devices import pick_device
 from stages import entry
 
 

@@ -6,22 +6,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import (
-    distributed,
-    methods,
-    model_folder,
-    packed,
-    params,
-    parts,
-    precision,
-    tracking,
-    training,
-)
-from pipeline.checkpoints import Checkpoint, digest_file, fingerprint
-from pipeline.devices import pick_device
-from pipeline.methods.cam import Method
-from pipeline.outputs import write_csv, write_json
+from pipeline import cache, methods, packed, params, tracking
+from pipeline.files import write_csv, write_json
+from pipeline.methods.base import Method
+from pipeline.model import saved
 from pipeline.params import Params
+from pipeline.runtime import distributed, precision
+from pipeline.runtime.devices import pick_device
+from pipeline.training import loop
+from pipeline.training.checkpoint import Checkpoint, digest_file, fingerprint
 from stages import sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
@@ -34,7 +27,7 @@ def main() -> None:
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
     if distributed.share().leads:
-        parts.drop_saved("preprocess", PREPARED)
+        cache.drop_saved("preprocess", PREPARED)
     with tracking.Run.open(
         key=checkpoint.fingerprint,
         name=run_name(settings),
@@ -44,7 +37,7 @@ def main() -> None:
     ) as run:
         model, history = trained(settings, checkpoint, run)
         if distributed.share().leads:
-            model_folder.save(MODELS, model, settings, meta.class_names)
+            saved.save(MODELS, model, settings, meta.class_names)
             write_history(METRICS, history)
             run.metrics({f"total/{name}": value for name, value in totals(history).items()})
             run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))
@@ -53,7 +46,7 @@ def main() -> None:
 
 def trained(
     settings: Params, checkpoint: Checkpoint, run: tracking.Run
-) -> tuple[Method, list[training.Epoch]]:
+) -> tuple[Method, list[loop.Epoch]]:
     """The trained model and its history: from this very training finished before, or by training now."""
     meta = packed.read_meta(PREPARED)
     leads = distributed.share().leads
@@ -90,7 +83,7 @@ def trained(
                 shown[0] = time.monotonic()
                 bar.refresh()
 
-        def on_epoch(record: training.Epoch) -> None:
+        def on_epoch(record: loop.Epoch) -> None:
             run.metrics(record, step=int(record["epoch"]))
             bar.update(1)
             val = f"val {record['val_accuracy']:.1f} %, " if "val_accuracy" in record else ""
@@ -99,11 +92,11 @@ def trained(
                 f"{record['images_per_second']:.0f} images/s"
             )
 
-        model, history = training.train(
+        model, history = loop.train(
             settings,
             PREPARED,
             checkpoint,
-            training.Progress(
+            loop.Progress(
                 lambda line: tqdm.write(f"{title}: {line}"), on_resume, on_step, on_epoch
             ),
         )
@@ -113,7 +106,7 @@ def trained(
     return model, history
 
 
-def totals(history: list[training.Epoch]) -> dict[str, float]:
+def totals(history: list[loop.Epoch]) -> dict[str, float]:
     """What the whole training took, as far as it was measured: seconds, device hours, energy."""
     return {
         name: sum(record[name] for record in history)
@@ -122,7 +115,7 @@ def totals(history: list[training.Epoch]) -> dict[str, float]:
     }
 
 
-def write_history(folder: Path, history: list[training.Epoch]) -> None:
+def write_history(folder: Path, history: list[loop.Epoch]) -> None:
     """epochs.csv: one row per epoch; train.json: the last one, and what all took together."""
     write_csv(folder / "epochs.csv", history, list(history[-1]))
     write_json(folder / "train.json", {**history[-1], **totals(history)})

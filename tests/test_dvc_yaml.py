@@ -17,19 +17,14 @@ def definition(stage: str) -> dict[str, Any]:
     return entry.get("do", entry)
 
 
-def listed(stage: str) -> set[str]:
-    """The stage's dependencies on code: files, and whole packages where one is named."""
+def code_deps(stage: str) -> list[str]:
+    """The stage's dependencies on code: files and folders."""
     deps = definition(stage)["deps"]
-    return {d for d in deps if d.startswith(("pipeline/", "stages/")) and not d.endswith(".csv")}
+    return [d for d in deps if d.startswith(("pipeline/", "stages/", "tools/"))]
 
 
-# Packages that are one dependency: what is in them changes together, and DVC reads fewer lines.
-WHOLE = ("pipeline/boxes", "pipeline/params", "pipeline/tracking")
-
-
-def named(file: str) -> str:
-    """How dvc.yaml names a file of ours: by itself, or by the package that is listed whole."""
-    return next((package for package in WHOLE if file.startswith(f"{package}/")), file)
+def covers(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
 
 
 def test_every_stage_is_visited() -> None:
@@ -39,10 +34,10 @@ def test_every_stage_is_visited() -> None:
 
 
 # What a stage imports by the name that params.yaml holds, and what dvc.yaml lists for it.
-DATASET = ("datasets", "pipeline/datasets/${dataset}.py")
+DATASET = ("datasets", "pipeline/datasets/${dataset}")
 METHOD = ("methods", "pipeline/methods/${method}.py")
 BY_NAME = {
-    "check": [("datasets", ""), ("methods", "")],
+    "check": [],  # whatever a method or dataset imports changes no marker file
     "download": [DATASET],
     "preprocess": [DATASET],
     "train": [METHOD],
@@ -52,45 +47,54 @@ BY_NAME = {
 }
 
 
+def chosen(kind: str) -> list[Path]:
+    """The modules that params.yaml may name: files, or folders with an __init__.py."""
+    found = [p for p in (ROOT / "pipeline" / kind).glob("[!_.]*") if p.stem != "base"]
+    return [p if p.suffix == ".py" else p / "__init__.py" for p in found if p.name != "__pycache__"]
+
+
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_a_stage_depends_on_the_code_it_imports(stage: str) -> None:
+def test_a_stage_depends_on_the_code_it_imports_and_on_no_other(stage: str) -> None:
     needed = relative(imported(ROOT / "stages" / f"{stage}.py"))
+    listed = code_deps(stage)
     for kind, template in BY_NAME[stage]:
-        files = sorted((ROOT / "pipeline" / kind).glob("[a-z]*.py"))
+        assert template in listed
+        files = chosen(kind)
         assert len(files) >= 4
-        # Of the files themselves only the chosen one; of what they import, all.
-        needed |= {template} | {n for file in files for n in relative(imported(file))}
-    own = {f"pipeline/{kind}/" for kind, _ in BY_NAME[stage]}
-    common = {"pipeline/methods/cam.py"}
-    needed = {n for n in needed if n and (n in common or "{" in n or is_shared(n, own))}
-    if stage == "check":  # whatever else a method or dataset imports changes no marker file
-        needed &= relative(imported(ROOT / "stages" / "check.py"))
-    assert listed(stage) == {named(n) for n in needed}
+        for file in files:
+            name = file.parent.name if file.name == "__init__.py" else file.stem
+            variable = template[template.index("$") : template.index("}") + 1]
+            listed_now = [dep.replace(variable, name) for dep in listed]
+            for other in relative(imported(file)):
+                assert any(covers(dep, other) for dep in listed_now), (stage, name, other)
+            needed |= relative(imported(file))
+    for file in needed - {f"stages/{stage}.py"}:
+        own = BY_NAME[stage] and file.startswith(tuple(f"pipeline/{k}/" for k, _ in BY_NAME[stage]))
+        assert own or any(covers(dep, file) for dep in listed), (stage, file)
+    unused = [d for d in listed if "$" not in d and not any(covers(d, file) for file in needed)]
+    assert unused == []
 
 
 def relative(files: frozenset[Path]) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in files}
 
 
-def is_shared(name: str, own: set[str]) -> bool:
-    """Whether `name` is no file that is imported by name."""
-    return name.endswith("__init__.py") or not name.startswith(tuple(own or {"-"}))
-
-
 def test_a_method_imports_no_other_method() -> None:
-    """So that `pipeline/methods/${method}.py` and cam.py are all of a method's own code."""
+    """So that `pipeline/methods/${method}.py` and base.py are all of a method's own code."""
     files = sorted((ROOT / "pipeline" / "methods").glob("[a-z]*.py"))
     assert len(files) >= 4
     for file in files:
         others = imported(file) & set(files) - {file}
-        assert others <= {ROOT / "pipeline" / "methods" / "cam.py"}, file
+        assert others <= {ROOT / "pipeline" / "methods" / "base.py"}, file
 
 
 def test_the_library_imports_no_stage() -> None:
     files = sorted((ROOT / "pipeline").rglob("*.py"))
     assert len(files) > 20
     for file in files:
-        assert not [p for p in imported(file) if "stages" in p.relative_to(ROOT).parts], file
+        assert not [
+            p for p in imported(file) if p.relative_to(ROOT).parts[0] in ("stages", "tools")
+        ], file
 
 
 def test_only_the_tracker_imports_mlflow() -> None:
@@ -106,5 +110,5 @@ def test_only_the_tracker_imports_mlflow() -> None:
 def test_paths_of_dependencies_exist() -> None:
     for stage in STAGES:
         for dep in definition(stage)["deps"]:
-            if dep.startswith(("pipeline", "stages")) and "${" not in dep:
+            if dep.startswith(("pipeline", "stages", "tools")) and "${" not in dep:
                 assert Path(ROOT / dep).exists(), (stage, dep)

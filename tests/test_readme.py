@@ -6,8 +6,7 @@ from importlib.util import find_spec
 import yaml
 
 from benchmarks import tables
-from pipeline import methods, params
-from pipeline.params import presets
+from pipeline import methods, params, presets
 from tests.imports import ROOT
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -36,7 +35,7 @@ def test_every_method_has_a_row_and_a_reconstruction_is_called_one() -> None:
 
 
 def test_every_command_it_shows_exists() -> None:
-    modules = set(re.findall(r"python -m ((?:stages|benchmarks)\.\w+)", TEXT))
+    modules = set(re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", TEXT))
     assert len(modules) >= 8
     assert all(find_spec(module) for module in modules)
     targets = set(re.findall(r"^(?:\$ )?make (\w+)", TEXT, re.M))

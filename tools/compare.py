@@ -1,6 +1,6 @@
 """Is run B better than run A? Paired differences on the same images, with 95 % bootstrap intervals.
 
-python -m stages.compare before/metrics metrics
+python -m tools.compare before/metrics metrics
 
 A and B are per_image.csv files, or folders that hold one. The errors come from its columns: label and
 predicted (top-1), in_top5, iou_true (GT-known), iou_predicted.
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import scores
 from pipeline.errors import UserError
-from pipeline.outputs import write_json
+from pipeline.evaluation import metrics
+from pipeline.files import write_json
 from stages import entry
 
 Rows = dict[str, dict[str, str]]  # by image
@@ -43,7 +43,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.compare",
+        prog="python -m tools.compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -109,11 +109,11 @@ def images_of(a: Rows, b: Rows, options: argparse.Namespace) -> list[str]:
 
 def compare(
     a: Rows, b: Rows, images: list[str], *, bootstrap: int, seed: int
-) -> dict[str, dict[str, scores.Figure]]:
+) -> dict[str, dict[str, metrics.Figure]]:
     """For each error that both files tell of: a, b and the difference b − a, image by image."""
     before, after = errors(a, images), errors(b, images)
     result = {
-        name: scores.paired_difference(before[name], after[name], bootstrap=bootstrap, seed=seed)
+        name: metrics.paired_difference(before[name], after[name], bootstrap=bootstrap, seed=seed)
         for name in before
         if name in after and not np.isnan(before[name] + after[name]).all()
     }
@@ -146,10 +146,10 @@ def errors(rows: Rows, images: list[str]) -> dict[str, NDArray[np.float64]]:
 def missed(iou: NDArray[np.str_], named: NDArray[np.bool_]) -> NDArray[np.float64]:
     """1 where the class was not named or the box missed, else 0; NaN where the IoU is left empty."""
     values = np.where(iou == "", "nan", iou).astype(np.float64)
-    return np.where(np.isnan(values), np.nan, ~(named & (values >= scores.IOU_CORRECT)))
+    return np.where(np.isnan(values), np.nan, ~(named & (values >= metrics.IOU_CORRECT)))
 
 
-def verdict(difference: scores.Figure) -> str:
+def verdict(difference: metrics.Figure) -> str:
     """What the interval says."""
     if difference["low"] > 0:
         return "B is worse"

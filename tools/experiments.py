@@ -1,7 +1,7 @@
 """The table over experiments: one row per dataset, backbone and method, averaged over seeds.
 
     dvc exp run --queue -S 'method=cam,ass,ahd,rcam' -S 'seed=0,1,2' && dvc queue start
-    python -m stages.experiments
+    python -m tools.experiments
 
 Reads the DVC experiments on this commit (--all-commits: and on those before it), wherever their results are cached.
 Experiments of one method that differ in more than their seed have a row each, which says in what.
@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.outputs import write_csv
+from pipeline.files import write_csv
 from stages import entry
 
 FIGURES = ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")

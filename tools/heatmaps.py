@@ -1,10 +1,10 @@
 """Every heatmap of the trained model: one table of errors, one picture.
 
-python -m stages.heatmaps                          all, into metrics/heatmaps
-python -m stages.heatmaps gradcam layercam         some
+python -m tools.heatmaps                          all, into metrics/heatmaps
+python -m tools.heatmaps gradcam layercam         some
 
 Needs what `dvc repro` leaves. Each heatmap gets a folder as evaluate writes it, so that
-`python -m stages.compare metrics/heatmaps/cam metrics/heatmaps/layercam` says whether a difference is real.
+`python -m tools.compare metrics/heatmaps/cam metrics/heatmaps/layercam` says whether a difference is real.
 """
 
 import argparse
@@ -15,15 +15,18 @@ from typing import Any, get_args
 
 import numpy as np
 
-from pipeline import evaluation, model_folder, packed, params, pictures, precision
-from pipeline.devices import pick_device
+from pipeline import packed, params, pictures
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation
-from pipeline.methods.cam import Method
-from pipeline.outputs import whole_directory, write_csv
+from pipeline.evaluation import evaluator
+from pipeline.evaluation.evaluator import Evaluation
+from pipeline.files import whole_directory, write_csv
+from pipeline.methods.base import Method
+from pipeline.model import saved
+from pipeline.model.output_cache import Kept
 from pipeline.params import Params
 from pipeline.params.settings import HeatmapName
-from pipeline.readings import Kept
+from pipeline.runtime import precision
+from pipeline.runtime.devices import pick_device
 from stages import entry
 from stages.evaluate import evaluate, view
 from stages.layout import METRICS, MODELS, PREPARED, run_name
@@ -37,7 +40,7 @@ def main() -> None:
     options = parse()
     settings = precision.resolved(params.load())
     device = pick_device(settings.train.device)
-    trained = model_folder.load(MODELS, device, settings.method_params)
+    trained = saved.load(MODELS, device, settings.method_params)
     rows, seen = [], {}
     with whole_directory(options.out) as partial:
         for name in options.heatmaps or NAMES:
@@ -59,7 +62,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.heatmaps",
+        prog="python -m tools.heatmaps",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,7 +109,7 @@ def strips(
     for name in seen:
         own = replace(settings, heatmap=name)
         kept = Kept.of(own, sha256, PREPARED, "test")
-        maps[name] = evaluation.predicted_maps(model, images, chosen, own, kept)
+        maps[name] = evaluator.predicted_maps(model, images, chosen, own, kept)
     panels = []
     for k, index in enumerate(chosen):
         boxes = np.concatenate([of.boxes_predicted[[index]] for of in seen.values()])

@@ -1,6 +1,6 @@
 """Run the trained model on a folder of images: boxes as COCO and CSV, and a picture of each.
 
-python -m stages.predict my/photos --out predictions
+python -m tools.predict my/photos --out predictions
 """
 
 import argparse
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import images, pictures
+from pipeline import pictures
 from pipeline.errors import UserError
-from pipeline.outputs import whole_directory, write_csv, write_json
+from pipeline.files import whole_directory, write_csv, write_json
+from pipeline.raw import images
 from stages import entry
 
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
@@ -44,7 +45,7 @@ def main() -> None:
 
     # torch: after the arguments are known to be good
     from pipeline import heatmaps
-    from pipeline.predictor import Predictor
+    from pipeline.model.predictor import Predictor
 
     predictor = Predictor.load(arguments.model, arguments.localization)
     channels = predictor.method.backbone.out_channels

@@ -1,6 +1,6 @@
 """Write ready-made settings into params.yaml, comments kept; without a name, list them.
 
-python -m stages.preset cub-vgg16 -S method=ahd -S 'methods.ahd.plug_points=[pool4, conv5_3]'
+python -m tools.preset cub-vgg16 -S method=ahd -S 'methods.ahd.plug_points=[pool4, conv5_3]'
 """
 
 import argparse
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import params
+from pipeline import params, presets
 from pipeline.errors import UserError
-from pipeline.outputs import write_text
-from pipeline.params import presets, section, yamlfile
+from pipeline.files import write_text
+from pipeline.params import section, yamlfile
 from stages import entry
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.preset",
+        prog="python -m tools.preset",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Score anybody's heatmaps against boxes, and masks: MaxBoxAcc, MaxBoxAccV2, GT-known error, PxAP.
 
-python -m stages.score --maps maps --boxes boxes.csv --protocol wsoleval --out scores.json
+python -m tools.score --maps maps --boxes boxes.csv --protocol wsoleval --out scores.json
 
 boxes.csv: image_id,x0,y0,x1,y1,width,height in pixels, a line per box (coordinates left empty: an
 image without a box). maps/<image_id>.npy: one array (height, width), of any size. masks/<image_id>.png:
@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline import saved_maps
 from pipeline.errors import UserError
-from pipeline.outputs import write_csv, write_json
-from pipeline.saved_maps import Truth
+from pipeline.evaluation import saved_maps
+from pipeline.evaluation.saved_maps import Truth
+from pipeline.files import write_csv, write_json
 from stages import entry
 
 AT_ONCE = 64  # images in memory, fewer where their grids are larger than
@@ -43,7 +43,7 @@ def main() -> None:
     truth = saved_maps.read_boxes(options.boxes)
     saved_maps.check_present(options.maps, options.masks, list(truth), options.boxes)
 
-    from pipeline import map_scores  # torch: after the arguments are known to be good
+    from pipeline.evaluation import map_scores  # torch: after the arguments are known to be good
 
     thresholds = np.arange(options.thresholds) / options.thresholds
     images = list(truth.items())
@@ -101,7 +101,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.score",
+        prog="python -m tools.score",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -136,7 +136,7 @@ def parse() -> argparse.Namespace:
 
 def at_once(truths: list[Truth], options: argparse.Namespace) -> int:
     """How many images the memory holds, by the largest of their grids; UserError for one too large."""
-    from pipeline.map_scores import grid_of
+    from pipeline.evaluation.map_scores import grid_of
 
     grids = {grid_of(truth, options.protocol, options.size) for truth in truths}
     height, width = max(grids, key=math.prod)
@@ -152,7 +152,7 @@ def load(
     batch: list[tuple[str, Truth]], options: argparse.Namespace, problems: list[str]
 ) -> tuple[list[NDArray[Any]], list[NDArray[np.uint8]] | None]:
     """The batch's maps, and masks where asked for; what is wrong with one is added to `problems`."""
-    from pipeline.map_scores import grid_of
+    from pipeline.evaluation.map_scores import grid_of
 
     maps, masks = [], []
     for image, truth in batch:

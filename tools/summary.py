@@ -1,12 +1,12 @@
-"""The end of `make repro`: the errors in a small table, and where everything is. `python -m stages.summary`"""
+"""The end of `make repro`: the errors in a small table, and where everything is. `python -m tools.summary`"""
 
 import io
 import sys
 import unicodedata
 from collections.abc import Sequence
 
-from pipeline import published
-from pipeline.runs import Results
+from pipeline.evaluation.runs import Results
+from pipeline.report import published
 from stages import entry
 from stages.layout import METRICS
 from stages.report import read

@@ -1,4 +1,4 @@
-"""MLflow's runs and the journals behind them: `python -m stages.track status`, `python -m stages.track sync`
+"""MLflow's runs and the journals behind them: `python -m tools.track status`, `python -m tools.track sync`
 
 sync delivers what a dead server missed, and makes runs for results that came out of the DVC cache
 without a training. Twice is as good as once.
@@ -18,8 +18,8 @@ import yaml
 
 from pipeline import params
 from pipeline.errors import UserError
-from pipeline.figures import read_csv
-from pipeline.outputs import read_json
+from pipeline.evaluation.figures import read_csv
+from pipeline.files import read_json
 from pipeline.tracking import Run, journal, store
 from pipeline.tracking.journal import find_root
 from pipeline.tracking.mirror import MODEL, Mirror
@@ -63,7 +63,7 @@ def deliver_rest() -> None:
         sync(find_root())
         restore_all(experiments=False)
     except Exception as error:  # tracking never fails a stage
-        print(f"tracking: {error}; later: python -m stages.track sync", file=sys.stderr)
+        print(f"tracking: {error}; later: python -m tools.track sync", file=sys.stderr)
 
 
 def target_of(path: Path, root: Path, to: str | None = None) -> tuple[Store, str]:
@@ -84,7 +84,7 @@ def status(root: Path) -> None:
                 running = "" if file else ", still running"
             print(f"{name}: {events} events for MLflow ({target}){running}, in {path}")
     print(
-        f"waiting: {waiting}; to deliver: python -m stages.track sync"
+        f"waiting: {waiting}; to deliver: python -m tools.track sync"
         if waiting
         else "every run is in MLflow"
     )
@@ -115,7 +115,7 @@ def sync(root: Path, *, to: str | None = None, again: bool = False) -> None:
         raise UserError(
             [
                 f"MLflow ({target}) cannot be reached: {cause}; start it, or name another: "
-                "python -m stages.track sync --to URI"
+                "python -m tools.track sync --to URI"
                 for target, cause in down.items()
             ]
         )

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.tracking import store
 from pipeline.tracking.journal import find_root
 from pipeline.tracking.store import Store
-from stages import entry, track
+from stages import entry
+from tools import track
 
 HOST = "127.0.0.1"
 # The default server is ten processes and 2.4 GB; runs need none of its job queues.
@@ -55,7 +56,7 @@ def check_free(port: int) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(
                 f"port {port} of {HOST} cannot be used ({error}); "
-                f"name a free one from 1024 to 65535: python -m stages.ui --port 5001"
+                f"name a free one from 1024 to 65535: python -m tools.ui --port 5001"
             ) from None
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline import boxes, scores
+from pipeline import boxes
 from pipeline.boxes import Protocol, wsoleval
-from pipeline.saved_maps import Truth
+from pipeline.evaluation import metrics
+from pipeline.evaluation.saved_maps import Truth
 
 Grid = tuple[int, int]
 DELTAS = (30, 50, 70)
@@ -83,18 +84,18 @@ def boxes_on_grid(truth: Truth, grid: Grid, protocol: Protocol) -> NDArray[np.fl
     return truth.boxes * np.tile(grid[::-1], 2) / np.tile(truth.size[::-1], 2)
 
 
-def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, scores.Figure]:
+def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, metrics.Figure]:
     """GT-known error, MaxBoxAcc and MaxBoxAccV2 where there are boxes, PxAP where there are masks."""
     boxed = ~np.isnan(measured.fixed)
     pixels = measured.pixels.reshape(len(boxed), -1).astype(np.float64)
 
-    def of(weights: scores.Weights) -> dict[str, NDArray[np.float64]]:
+    def of(weights: metrics.Weights) -> dict[str, NDArray[np.float64]]:
         result = {}
         if boxed.any():
             inside = weights[:, boxed]
-            wrong = ~scores.hits(measured.fixed[boxed], scores.IOU_CORRECT)
-            result["gt_known_loc_err"] = scores.share(inside, wrong)
-            result |= scores.max_box_accuracies(
+            wrong = ~metrics.hits(measured.fixed[boxed], metrics.IOU_CORRECT)
+            result["gt_known_loc_err"] = metrics.share(inside, wrong)
+            result |= metrics.max_box_accuracies(
                 inside, measured.largest[boxed], measured.any[boxed]
             )
         if pixels.size:
@@ -102,7 +103,7 @@ def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, score
             result["pxap"] = np.array([wsoleval.pxap(counts) for counts in drawn])
         return result
 
-    return scores.with_intervals(of, len(boxed), bootstrap=bootstrap, seed=seed)
+    return metrics.with_intervals(of, len(boxed), bootstrap=bootstrap, seed=seed)
 
 
 def threshold_curve(measured: Measured, thresholds: ArrayLike) -> dict[str, list[float]]:
@@ -115,5 +116,5 @@ def threshold_curve(measured: Measured, thresholds: ArrayLike) -> dict[str, list
     columns = {"threshold": np.asarray(thresholds, np.float64)}
     for name, curve in (("box_acc", measured.largest), ("any_box_acc", measured.any)):
         for delta in DELTAS:
-            columns[f"{name}_{delta}"] = scores.box_accuracy(curve, delta / 100)
+            columns[f"{name}_{delta}"] = metrics.box_accuracy(curve, delta / 100)
     return {name: column.tolist() for name, column in columns.items()}

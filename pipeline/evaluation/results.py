@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import packed, scores, transforms
-from pipeline.checkpoints import digest
-from pipeline.evaluation import Evaluation, thresholds_of
+from pipeline import packed
+from pipeline.evaluation import metrics
+from pipeline.evaluation.evaluator import Evaluation, thresholds_of
+from pipeline.loading import geometry
 from pipeline.params import Params
+from pipeline.training.checkpoint import digest
 
 Row = dict[str, Any]
 DELTAS = (30, 50, 70)
@@ -28,7 +30,7 @@ def localization(
     threshold: the fixed one, or the one chosen on `val`; where the boxes are chosen per image, the one
     fallen back to. A threshold chosen on the test set appears only inside `max_box_acc*`.
     """
-    figures = scores.summarise(
+    figures = metrics.summarise(
         evaluation.labels,
         evaluation.top,
         evaluation.iou_true,
@@ -78,7 +80,7 @@ def per_image(
     """One row per image; the box is the predicted class's, in pixels of the original image, half-open."""
     rows = []
     for i in range(len(evaluation.labels)):
-        box = transforms.boxes_to_image(
+        box = geometry.boxes_to_image(
             evaluation.boxes_predicted[i : i + 1], tuple(images.sizes[i]), params.input
         )[0]
         rows.append(

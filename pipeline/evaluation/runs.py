@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.outputs import read_json
+from pipeline.files import read_json
 
 
 class Figure(NamedTuple):

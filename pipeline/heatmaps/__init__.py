@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.blocks import min_max
 from pipeline.errors import UserError
-from pipeline.methods.cam import Method, Outputs, full_precision
+from pipeline.layers.blocks import min_max
+from pipeline.methods.base import Method, Outputs, full_precision
 from pipeline.params import Heatmaps
 
 LAST = "last_map"

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline import packed, transforms
-from pipeline.distributed import Share
+from pipeline import packed
 from pipeline.errors import UserError
+from pipeline.loading import geometry
+from pipeline.runtime.distributed import Share
 
 AHEAD = 4
 """Batches made before they are asked for: of each worker process, or in pinned memory."""
@@ -39,7 +40,7 @@ class Decoded(Dataset[Tensor]):
         return len(self.packed)
 
     def __getitem__(self, index: int) -> Tensor:
-        return transforms.decode(self.packed.encoded(index), self.size)
+        return geometry.decode(self.packed.encoded(index), self.size)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_packed": None}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.methods.cam import Method
+    from pipeline.methods.base import Method
     from pipeline.params import Section
 
 
 def names() -> list[str]:
     """Every method there is, in alphabetical order; reads file names and imports none of them."""
-    return sorted(module.name for module in iter_modules(__path__))
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "base")
 
 
 def build(

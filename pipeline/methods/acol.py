@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline import blocks
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import blocks
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 
@@ -32,7 +32,7 @@ def kept(maps: Tensor, threshold: float) -> Tensor:
     return blocks.min_max(maps.detach().float()) < threshold
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def add_head(self, channels: int, num_classes: int) -> None:

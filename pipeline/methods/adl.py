@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline import hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
+from pipeline.layers import hiding
+from pipeline.methods import base
 from pipeline.params import Section
 
 
@@ -32,7 +32,7 @@ def importance(features: Tensor) -> Tensor:
     return features.float().mean(1, keepdim=True).sigmoid().to(features.dtype)
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:

@@ -14,9 +14,9 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from pipeline import hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
+from pipeline.layers import hiding
+from pipeline.methods import base
 
 
 def _odd(value: int) -> int:
@@ -101,7 +101,7 @@ def dual_mask(features: Tensor, attention: Tensor, params: Params) -> Tensor:
     return ~hidden
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:

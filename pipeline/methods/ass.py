@@ -1,7 +1,7 @@
 """Attention-based selection strategy: hide the peak of a feature map only where that helps.
 
 Z. Zhang, T. D. Bui, "Attention-based Selection Strategy for Weakly Supervised Object Localization",
-ICPR 2020; thesis chapter 3. The equations are in pipeline/hiding.py.
+ICPR 2020; thesis chapter 3. The equations are in pipeline/layers/hiding.py.
 The paper is silent on μ1, μ2 and the least number of peak pixels, and gives two background thresholds;
 see the fields of its `Strategy`. Masks are not rescaled and act in training only.
 """
@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline import hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
+from pipeline.layers import hiding
+from pipeline.methods import base
 
 
 class Params(hiding.Strategy):
@@ -21,7 +21,7 @@ class Params(hiding.Strategy):
     """Algorithm 1, or hide the peak of every map. Published: strategy; both are in Table 2."""
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pipeline import blocks, hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import blocks, hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 
@@ -42,7 +42,7 @@ def suppression(background: Tensor, score: Tensor) -> Tensor:
     return torch.where(background < score.detach(), ratio, torch.zeros_like(ratio))
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:

@@ -1,8 +1,6 @@
-"""Class activation maps: what every other method here changes one or more of five places of.
+"""The contract of a method: plain CAM, of which a method overrides one or more of five places.
 
-B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba, "Learning Deep Features for Discriminative
-Localization", CVPR 2016; equation numbers are those of thesis chapter 5.
-Departs from the paper: conv6 has one group and no dropout follows the pooling, as in later ports.
+The equations are those of class activation maps (Zhou et al., CVPR 2016), numbered as in thesis chapter 5.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,10 +17,6 @@ from pipeline.params import Section
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """One pass over the training images, class by class: (normalised [B, 3, H, W], labels int64 [B])."""
-
-
-class Params(Section):
-    """CAM has nothing to choose."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.methods import cam
+from pipeline.methods import base
 from pipeline.params import Section
 
 
@@ -30,7 +30,7 @@ def box(lam: float, centre: tuple[int, int], height: int, width: int) -> tuple[i
     return max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height)
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def on_batch(

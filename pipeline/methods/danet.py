@@ -6,20 +6,26 @@ authors' code takes family and order by rank of their own predictions). The spec
 feature map, behind conv6 on VGG; ports to ResNet50, MobileNetV2 and the small VGG are ours.
 """
 
+import csv
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline import blocks, hiding, hierarchy
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Images, Outputs
+from pipeline.errors import UserError
+from pipeline.layers import blocks, hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Images, Outputs
 from pipeline.params import FilePath, Section
 
 LEVELS = ("order", "family", "species")
+COLUMNS = ("class", "family", "order")
 
 
 class Params(Section):
@@ -27,8 +33,8 @@ class Params(Section):
     """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16
     (the authors' code)."""
     hierarchy: Annotated[FilePath | None, Field(json_schema_extra={"file": True})]
-    """CSV of class, family, order. null: the birds' taxonomy where all classes are CUB's, else clusters of
-    the classes' mean features. DVC does not watch the file: after an edit, `dvc repro -f train`."""
+    """CSV of class, family, order (CUB's: data/cub_taxonomy.csv). null: clusters of the classes' mean features.
+    DVC does not watch the file: after an edit, `dvc repro -f train`."""
     families: Annotated[int, Field(ge=1)]
     """At most so many. CUB has 37 (the paper's count, too)."""
     orders: Annotated[int, Field(ge=1)]
@@ -49,7 +55,7 @@ def discrepancy(maps: Tensor) -> Tensor:
     return (cosines.abs() / (count * (count - 1) / 2)).mean()
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
     family: Tensor
     order: Tensor
@@ -79,9 +85,11 @@ class Method(cam.Method):
 
     def begin_training(self, class_names: list[str], images: Images) -> list[str]:
         limits = self.sizes["family"], self.sizes["order"]
-        found = hierarchy.of_classes(class_names, self.params.hierarchy, limits)
-        if found is None:
-            found = hierarchy.clustered(self._class_features(images), limits)
+        file = self.params.hierarchy
+        if file is None:
+            found = clustered(self._class_features(images), limits)
+        else:
+            found = hierarchy_of(class_names, file, limits)
         for name in ("family", "order"):
             self.get_buffer(name).copy_(torch.tensor(getattr(found, name)))
         return [f"danet: {found.source}; {found.counts()}"]
@@ -162,3 +170,70 @@ class Method(cam.Method):
 def _logits(maps: Tensor) -> Tensor:
     """The mean of each class's maps: [B, n, R, h, w] → float32 [B, n]."""
     return maps.mean((2, 3, 4), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Index of each class's family and order, and where they are from."""
+
+    family: list[int]
+    order: list[int]
+    source: str
+
+    def counts(self) -> str:
+        return (
+            f"{len(self.family)} classes, {len(set(self.family))} families, "
+            f"{len(set(self.order))} orders"
+        )
+
+
+def hierarchy_of(class_names: list[str], file: str, limits: tuple[int, int]) -> Hierarchy:
+    """The families and orders of `class_names` in the CSV `file`.
+
+    limits: the most families and orders. Raises UserError for a table that lacks a class or has more.
+    """
+    path = Path(file)
+    where = f"{path} (params.yaml: methods.danet.hierarchy)"
+    try:
+        with path.open(newline="", encoding="utf-8") as text:
+            rows = list(csv.DictReader(text))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{where} cannot be read ({error})") from error
+    if not rows or not set(COLUMNS) <= rows[0].keys():
+        raise UserError(f"{where} has no columns {', '.join(COLUMNS)}")
+    table = {row["class"]: (row["family"], row["order"]) for row in rows}
+    if missing := [name for name in class_names if name not in table]:
+        raise UserError(f"{where} lacks {len(missing)} classes (first: {missing[0]})")
+    families, orders = zip(*(table[name] for name in class_names), strict=True)
+    for kind, names, limit in (("families", families, limits[0]), ("orders", orders, limits[1])):
+        if len(set(names)) > limit:
+            raise UserError(
+                f"{where} has {len(set(names))} {kind}; params.yaml: methods.danet.{kind} allows {limit}"
+            )
+    return Hierarchy(
+        _numbered(families), _numbered(orders), f"families and orders from {path.name}"
+    )
+
+
+def _numbered(names: tuple[str, ...]) -> list[int]:
+    index = {name: k for k, name in enumerate(sorted(set(names)))}
+    return [index[name] for name in names]
+
+
+def clustered(features: Tensor, limits: tuple[int, int]) -> Hierarchy:
+    """Ward clusters of the classes' feature vectors [K, C], and clusters of those: K/5 and K/15 of them."""
+    vectors = features.numpy().astype(np.float64)
+    count = len(vectors)
+    family = _clusters(vectors, min(limits[0], -(-count // 5)))
+    centres = np.stack([vectors[family == k].mean(0) for k in range(family.max() + 1)])
+    order = _clusters(centres, min(limits[1], -(-len(centres) // 3)))[family]
+    return Hierarchy(family.tolist(), order.tolist(), "families and orders by clustering features")
+
+
+def _clusters(vectors: np.ndarray, count: int) -> np.ndarray:
+    from sklearn.cluster import AgglomerativeClustering  # here, since it takes long to import
+
+    if count < 2 or len(vectors) < 2:
+        return np.zeros(len(vectors), np.int64)
+    labels: np.ndarray = AgglomerativeClustering(count).fit_predict(vectors)
+    return labels

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
-from pipeline.methods.cam import Images, Outputs
+from pipeline.methods import base
+from pipeline.methods.base import Images, Outputs
 from pipeline.params import Section
 
 
@@ -52,7 +52,7 @@ class Moments:
         return mean, torch.where(at_border > 0, -first, first)
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
     mean: Tensor
     direction: Tensor
@@ -101,5 +101,5 @@ class Method(cam.Method):
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         """The projection (F − mean)·direction of the class, cut off at zero."""
         direction, mean = self.direction[classes], self.mean[classes]
-        projected = cam.weighted_maps(outputs.features, direction)
+        projected = base.weighted_maps(outputs.features, direction)
         return (projected - (mean * direction).sum(2)[:, :, None, None]).relu()

@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from pipeline import hiding
 from pipeline.backbones import identity
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 
@@ -30,7 +30,7 @@ class Params(Section):
     minimum under two summed losses."""
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:

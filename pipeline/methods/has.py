@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline import blocks
-from pipeline.methods import cam
+from pipeline.layers import blocks
+from pipeline.methods import base
 from pipeline.params import Section
 
 
@@ -24,7 +24,7 @@ class Params(Section):
     """That a cell is hidden. Published: 0.5 (§4.1)."""
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def on_batch(

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline import blocks, hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import blocks, hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 Weight = Annotated[float, Field(ge=0)]
@@ -79,7 +79,7 @@ def inconsistency(early: Tensor, late: Tensor) -> Tensor:
     return (early * outside).square().mean()
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
     reconstruction = True
 

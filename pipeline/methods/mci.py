@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline import blocks, hiding
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import blocks, hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 
@@ -56,7 +56,7 @@ def fusion(first: Tensor, second: Tensor) -> Tensor:
     return (F.mse_loss(first, union) + F.mse_loss(second, union)) / 2
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
     reconstruction = True
 

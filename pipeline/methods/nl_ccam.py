@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline import hiding
 from pipeline.backbones import Backbone
-from pipeline.blocks import NonLocal
-from pipeline.methods import cam
-from pipeline.methods.cam import Outputs
+from pipeline.layers import hiding
+from pipeline.layers.blocks import NonLocal
+from pipeline.methods import base
+from pipeline.methods.base import Outputs
 from pipeline.params import Section
 
 
@@ -52,7 +52,7 @@ def combined(weights: Tensor, logits: Tensor, ranked: Tensor) -> Tensor:
     return by_class @ weights.to(logits)
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:
@@ -75,6 +75,6 @@ class Method(cam.Method):
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         ranked = rank_weights(self.params.combination, self.num_classes)
         weights = combined(self.classifier.weight.detach().float(), outputs.logits.float(), ranked)
-        return cam.weighted_maps(outputs.features, weights[:, None]).expand(
+        return base.weighted_maps(outputs.features, weights[:, None]).expand(
             -1, classes.shape[1], -1, -1
         )

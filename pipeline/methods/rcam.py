@@ -1,7 +1,7 @@
 """Revisited CAM: weighted pooling, recombined weights and a threshold chosen per image.
 
 Z. Zhang, "Revisiting Class Activation Map: Two Stage Method for Weakly Supervised Object Localization",
-2021; thesis chapter 5. The two-stage choice of the box, Eq. 22, is pipeline/boxes/two_stage.py.
+2021; thesis chapter 5. The two-stage choice of the box, Eq. 22, is pipeline/boxes/rules/two_stage.py.
 Departs from the paper: Eq. 18 lacks an exponential below the line, and Eq. 19 divides a weighted mean by
 w·h once more, which only scales the logits; a param brings the division back.
 """
@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.methods import cam
-from pipeline.methods.cam import Outputs
+from pipeline.methods import base
+from pipeline.methods.base import Outputs
 from pipeline.params import Section
 
 
@@ -38,7 +38,7 @@ def recombine(weights: Tensor) -> Tensor:
     return weights.abs()
 
 
-class Method(cam.Method):
+class Method(base.Method):
     box_selection = "two_stage"
     params: Params
 
@@ -51,6 +51,6 @@ class Method(cam.Method):
 
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         weights = self.classifier.weight[classes]
-        return cam.weighted_maps(
+        return base.weighted_maps(
             outputs.features, recombine(weights) if self.params.recombine else weights
         )

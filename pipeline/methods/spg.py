@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline import blocks, hiding
 from pipeline.backbones import Backbone
-from pipeline.methods import cam
-from pipeline.methods.cam import Criterion, Outputs
+from pipeline.layers import blocks, hiding
+from pipeline.methods import base
+from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
 
 Three = Annotated[tuple[hiding.Fraction, ...], Field(min_length=3, max_length=3)]
@@ -64,7 +64,7 @@ def guided(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:
     return (loss * counted).sum() / counted.sum().clamp_min(1)
 
 
-class Method(cam.Method):
+class Method(base.Method):
     params: Params
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.checkpoints import digest, environment, project_root, training_code
-from pipeline.devices import pick_device
-from pipeline.outputs import whole_directory
+from pipeline import code
+from pipeline.files import whole_directory
 from pipeline.params import Params
+from pipeline.runtime.devices import pick_device
+from pipeline.training.checkpoint import digest, environment, project_root
 
 Rows = dict[str, Tensor]
-CODE = ("evaluation.py", "heatmaps.py")
-"""What the readings depend on, beside the code that trains."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ class Kept:
             [
                 json.dumps(what, sort_keys=True).encode(),
                 (prepared / "meta.json").read_bytes(),
-                *training_code(params.method, CODE),
+                *code.fingerprints(
+                    "pipeline.evaluation.evaluator", f"pipeline.methods.{params.method}"
+                ),
                 *environment(),
             ]
         )[:32]

@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline import evaluation, model_folder, transforms
-from pipeline.devices import pick_device
 from pipeline.errors import UserError
-from pipeline.methods.cam import Method
-from pipeline.outputs import read_json
+from pipeline.evaluation import evaluator
+from pipeline.files import read_json
+from pipeline.loading import geometry
+from pipeline.methods.base import Method
+from pipeline.model import saved
 from pipeline.params import Box, Heatmaps, Input
+from pipeline.runtime.devices import pick_device
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Predictor:
         localization: a localization.json; by default the one inside `folder`, where a served model
         has it. Raises UserError if there is no model or no evaluation.
         """
-        model = model_folder.load(folder, pick_device(device))
+        model = saved.load(folder, pick_device(device))
         localization = localization or folder / "localization.json"
         try:
             said = read_json(localization)
@@ -68,16 +70,16 @@ class Predictor:
 
     def __call__(self, images: list[Image.Image]) -> list[Prediction]:
         """Predict a batch of upright RGB images of any sizes."""
-        size = transforms.test_size(self.input)
+        size = geometry.test_size(self.input)
         device = next(self.method.parameters()).device
-        batch = torch.stack([transforms.from_pil(image, size) for image in images]).to(device)
-        inputs = transforms.test_batch(batch, self.input.crop)
-        seen = evaluation.heatmaps(self.method, inputs, None, self)
+        batch = torch.stack([geometry.from_pil(image, size) for image in images]).to(device)
+        inputs = geometry.test_batch(batch, self.input.crop)
+        seen = evaluator.heatmaps(self.method, inputs, None, self)
         maps: Tensor = seen.maps[:, 0]
-        boxes, _, _ = evaluation.choose_boxes(
+        boxes, _, _ = evaluator.choose_boxes(
             maps,
             seen.features,
-            evaluation.selection_of(self.box, self.method),
+            evaluator.selection_of(self.box, self.method),
             self.box.threshold,
             self.box.two_stage,
         )
@@ -87,7 +89,7 @@ class Predictor:
                 self.class_names[k],
                 probability,
                 tuple(
-                    transforms.boxes_to_image(box[None], (image.height, image.width), self.input)[
+                    geometry.boxes_to_image(box[None], (image.height, image.width), self.input)[
                         0
                     ].tolist()
                 ),

@@ -185,8 +185,13 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def names(kind: str) -> list[str]:
-    """What `dataset` or `method` may be: the files of pipeline/datasets or pipeline/methods."""
-    return sorted(file.stem for file in (Path(__file__).parents[1] / kind).glob("[!_]*.py"))
+    """What `dataset` or `method` may be: the modules in pipeline/datasets or pipeline/methods."""
+    found = (Path(__file__).parents[1] / kind).glob("[!_.]*")
+    return sorted(
+        path.stem
+        for path in found
+        if path.stem != "base" and (path.suffix == ".py" or (path / "__init__.py").exists())
+    )
 
 
 def key_problem(values: Mapping[str, Any], key: str) -> str | None:

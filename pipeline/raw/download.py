@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipeline import disk
+from pipeline import files
 from pipeline.datasets import Report
 from pipeline.errors import UserError
 
@@ -47,7 +47,7 @@ def fetch(url: str, target: Path, report: Report) -> None:
                 raise UserError(f"{url}: the server says {error.code} {error.reason}") from error
             reason = f"the server says {error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in disk.FULL:
+            if isinstance(error, OSError) and error.errno in files.FULL:
                 raise
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(partial) > before else failures + 1

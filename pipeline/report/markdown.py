@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.runs import Figure
+from pipeline.evaluation.runs import Figure
 
 NONE = "–"
 

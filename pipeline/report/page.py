@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline import published, studies
-from pipeline.markdown import NONE, cell, interval, points, table
-from pipeline.outputs import read_json
-from pipeline.published import ACCURACIES, FIGURES, PRINTED, SHORT, beside, same_setting
-from pipeline.runs import Figure, Results, Run, difference
+from pipeline.evaluation.runs import Figure, Results, Run, difference
+from pipeline.files import read_json
+from pipeline.report import published, studies
+from pipeline.report.markdown import NONE, cell, interval, points, table
+from pipeline.report.published import ACCURACIES, FIGURES, PRINTED, SHORT, beside, same_setting
 
 COLUMNS = [
     *("source", "table", "published_variant", "study", "variant"),
@@ -27,7 +27,7 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]] = ()) -> str:
     sections = [
         f"# {published.name_of(results.main)} on {values['dataset']}, {values['backbone']}",
         "Written by the stage `report`; every number comes from a file beside this one or from "
-        "`pipeline/published.csv`. All rows as data: [report.csv](report.csv).",
+        "`pipeline/report/published.csv`. All rows as data: [report.csv](report.csv).",
         _setting(results.main),
         _headline(results.main),
         *studies.sections(results),

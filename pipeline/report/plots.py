@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline import published
-from pipeline.runs import Results, Run, columns
+from pipeline.evaluation.runs import Results, Run, columns
+from pipeline.report import published
 
 if TYPE_CHECKING:  # importing matplotlib takes a second
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pipeline.runs import Results, Run
+from pipeline.evaluation.runs import Results, Run
 
 FIGURES = {
     "top1_cls_err": "Top-1 classification error",

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
-from pipeline import published
-from pipeline.markdown import NONE, cell, change, points, table
-from pipeline.published import FIGURES, LOCALIZATION, PRINTED, SHORT
-from pipeline.runs import Results, Run, difference
+from pipeline.evaluation.runs import Results, Run, difference
+from pipeline.report import published
+from pipeline.report.markdown import NONE, cell, change, points, table
+from pipeline.report.published import FIGURES, LOCALIZATION, PRINTED, SHORT
 
 STUDIES = {
     "methods": "Methods",

@@ -38,7 +38,7 @@ def keep_freed_memory() -> None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """A block that computes in bf16 where asked to; weights stay fp32. See `pipeline.precision` for auto."""
+    """A block that computes in bf16 where asked to; weights stay fp32. See `pipeline.runtime.precision` for auto."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 
 from pipeline import backbones
-from pipeline.checkpoints import environment, project_root
-from pipeline.devices import autocast, pick_device
-from pipeline.distributed import agreed, share
-from pipeline.outputs import read_json, write_json
+from pipeline.files import read_json, write_json
 from pipeline.params import Params
+from pipeline.runtime.devices import autocast, pick_device
+from pipeline.runtime.distributed import agreed, share
+from pipeline.training.checkpoint import environment, project_root
 
 GAIN = 1.2
 """How many times faster bf16 must be: below, it is not worth the digits, and noise could choose."""

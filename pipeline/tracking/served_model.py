@@ -21,7 +21,7 @@ class Localizer(PythonModel):
     """One row per image: what is on it, how likely, and the box around it."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from pipeline.predictor import Predictor
+        from pipeline.model.predictor import Predictor
 
         self.predictor = Predictor.load(Path(context.artifacts["models"]))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.tracking import store
 
-# What `pipeline.predictor` and `pipeline.tracking.served_model` import; a test holds this against them.
+# What `pipeline.model.predictor` and `pipeline.tracking.served_model` import; a test holds this against them.
 PACKAGES = (
     *("mlflow", "numba", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml"),
     *("safetensors", "scipy", "torch", "torchvision"),

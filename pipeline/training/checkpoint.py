@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,29 +20,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.disk import trouble_told
-from pipeline.distributed import share
-from pipeline.outputs import read_json, whole_directory, whole_file, write_json
+from pipeline import code
+from pipeline.files import read_json, translate_errors, whole_directory, whole_file, write_json
 from pipeline.params import Params, leaves
-
-PACKAGE = Path(__file__).parent
-# What the weights depend on, beside the method's own file; a test holds this against the imports.
-CODE = (
-    "backbones.py",
-    "blocks.py",
-    "devices.py",
-    "distributed.py",
-    "hiding.py",
-    "hierarchy.py",
-    "cub_taxonomy.csv",
-    "loading.py",
-    "meter.py",
-    "packed.py",
-    "training.py",
-    "transforms.py",
-    "methods/__init__.py",
-    "methods/cam.py",
-)
+from pipeline.runtime.distributed import share
 
 
 def project_root() -> Path:
@@ -98,16 +79,10 @@ def fingerprint(params: Params, prepared: Path) -> str:
         [
             json.dumps(training_params(params), sort_keys=True).encode(),
             (prepared / "meta.json").read_bytes(),
-            *training_code(params.method),
+            *code.fingerprints("pipeline.training.loop", f"pipeline.methods.{params.method}"),
             *environment(),
         ]
     )[:32]
-
-
-def training_code(method: str, more: Iterable[str] = ()) -> Iterator[bytes]:
-    """The content of the files that the weights depend on, and of `more` in pipeline/."""
-    for name in (*CODE, f"methods/{method}.py", *more):
-        yield (PACKAGE / name).read_bytes()
 
 
 def environment() -> list[bytes]:
@@ -154,7 +129,7 @@ class Checkpoint:
         Raises UserError when the disk is full; the state before it stays.
         """
         with (
-            trouble_told(self.state),
+            translate_errors(self.state),
             whole_file(self.state) as partial,
             partial.open("wb") as file,
         ):

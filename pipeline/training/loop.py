@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import distributed, methods, packed, transforms
-from pipeline.checkpoints import Checkpoint
-from pipeline.devices import autocast, make_deterministic, pick_device
+from pipeline import methods, packed
 from pipeline.errors import UserError
-from pipeline.loading import Loader
-from pipeline.meter import Meter
-from pipeline.methods.cam import Images, Method
+from pipeline.loading import geometry
+from pipeline.loading.loader import Loader
+from pipeline.methods.base import Images, Method
 from pipeline.params import Params, Train
+from pipeline.runtime import distributed
+from pipeline.runtime.devices import autocast, make_deterministic, pick_device
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.meter import Meter
 
 Epoch = dict[str, float]
 COMPILER = ("torch._dynamo", "torch._inductor")
@@ -150,7 +152,7 @@ def _by_class(loader: Loader, params: Params, device: torch.device) -> Images:
 
     def images() -> Iterator[tuple[Tensor, Tensor]]:
         for batch, labels, _ in loader.batches(loader.labels.argsort(stable=True)):
-            inputs = transforms.test_batch(batch.to(device, non_blocking=True), params.input.crop)
+            inputs = geometry.test_batch(batch.to(device, non_blocking=True), params.input.crop)
             yield (
                 inputs.contiguous(memory_format=torch.channels_last),
                 labels.to(device, non_blocking=True),
@@ -220,7 +222,7 @@ def _epoch(
         labels = labels.to(device, non_blocking=True)
         # What is drawn at random is drawn for the whole batch, whoever holds which rows.
         model.rows, model.whole = share.rows(whole), whole
-        inputs = transforms.train_batch(images, params.input.crop, generator, model.rows, whole)
+        inputs = geometry.train_batch(images, params.input.crop, generator, model.rows, whole)
         inputs, targets = model.on_batch(inputs, labels, generator)
         loss, logits = step(inputs.contiguous(memory_format=torch.channels_last), targets)
         # The mean over the batch, of which this process has a part.
@@ -281,7 +283,7 @@ def _validate(model: Method, loader: Loader, params: Params, device: torch.devic
     correct = torch.zeros((), device=device)
     for images, labels, _ in loader.batches(share=distributed.share()):
         labels = labels.to(device, non_blocking=True)
-        inputs = transforms.test_batch(images.to(device, non_blocking=True), params.input.crop)
+        inputs = geometry.test_batch(images.to(device, non_blocking=True), params.input.crop)
         with autocast(params.train.precision, device):
             logits = model(inputs.contiguous(memory_format=torch.channels_last)).logits.float()
         loss += F.cross_entropy(logits, labels, reduction="sum")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import parts
+from pipeline import cache
 
 
 @pytest.fixture(autouse=True)
@@ -21,13 +21,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_folder_is_the_projects_own_and_stays_unless_it_is_empty(project: Path) -> None:
-    with parts.held("pack", "ab", print) as folder:
+    with cache.held("pack", "ab", print) as folder:
         assert folder == project / ".checkpoints" / "pack" / "ab"
     assert not folder.exists()
-    with pytest.raises(KeyError), parts.held("pack", "ab", print) as folder:
+    with pytest.raises(KeyError), cache.held("pack", "ab", print) as folder:
         (folder / "file").write_text("whole")
         raise KeyError
-    with parts.held("pack", "ab", print) as folder:
+    with cache.held("pack", "ab", print) as folder:
         assert (folder / "file").read_text() == "whole"
 
 
@@ -54,20 +54,20 @@ def test_a_second_process_waits_and_takes_what_the_first_has_left(project: Path)
         said.append(text)
         first.communicate("\n")
 
-    with parts.held("pack", "ab", say) as folder:
+    with cache.held("pack", "ab", say) as folder:
         assert (folder / "file").read_text() == "of the first"
     assert said == ["another process is doing the same work; this one waits until it ends"]
 
 
 def test_what_nobody_went_on_with_for_long_is_removed(project: Path) -> None:
     store = project / ".checkpoints" / "pack"
-    month = time.time() - parts.FORGOTTEN
+    month = time.time() - cache.FORGOTTEN
     for name, age in {"old": month - 60, "new": month + 3600, "held": month - 60}.items():
         (store / name).mkdir(parents=True)
         os.utime(store / name, (age, age))
-    with parts.held("pack", "held", print) as held:
+    with cache.held("pack", "held", print) as held:
         os.utime(held, (month - 60, month - 60))
-        with parts.held("pack", "other", print):
+        with cache.held("pack", "other", print):
             assert sorted(path.name for path in store.iterdir()) == ["held", "new", "other"]
 
 
@@ -75,13 +75,13 @@ def test_the_fingerprint_is_of_values_and_code(project: Path) -> None:
     code = project / "code.py"
     code.write_text("a = 1")
     names = [
-        parts.fingerprint({"b": 1, "a": 2}, [code]),
-        parts.fingerprint({"a": 2, "b": 1}, [code]),
+        cache.fingerprint({"b": 1, "a": 2}, [code]),
+        cache.fingerprint({"a": 2, "b": 1}, [code]),
     ]
     assert names[0] == names[1]
-    assert parts.fingerprint({"a": 2, "b": 2}, [code]) != names[0]
+    assert cache.fingerprint({"a": 2, "b": 2}, [code]) != names[0]
     code.write_text("a = 2")
-    assert parts.fingerprint({"a": 2, "b": 1}, [code]) != names[0]
+    assert cache.fingerprint({"a": 2, "b": 1}, [code]) != names[0]
 
 
 def meta(folder: Path, text: str) -> None:
@@ -93,17 +93,17 @@ def test_what_is_handed_over_is_the_same_file_and_stays_until_a_later_stage(proj
     output = project / "copy" / "out"
     output.mkdir()
     (output / "old").write_text("gone")
-    with parts.held("pack", "ab", print) as folder:
+    with cache.held("pack", "ab", print) as folder:
         meta(folder, "{}")
         (folder / "notes").write_text("not handed over")
-        parts.hand_over(folder, [folder / "meta.json"], output)
+        cache.hand_over(folder, [folder / "meta.json"], output)
     assert [path.name for path in output.iterdir()] == ["meta.json"]
     assert (output / "meta.json").samefile(folder / "meta.json")
     for name, text in {"other": '{"val_seed": 1}', "held": "{}"}.items():
         meta(project / ".checkpoints" / "pack" / name, text)
     (project / ".checkpoints" / "pack" / "unfinished").mkdir()
-    with parts.held("pack", "held", print):
-        parts.drop_saved("pack", output)
+    with cache.held("pack", "held", print):
+        cache.drop_saved("pack", output)
     left = sorted(path.name for path in (project / ".checkpoints" / "pack").iterdir())
     assert left == ["held", "other", "unfinished"]
 
@@ -118,9 +118,9 @@ def test_a_second_copy_is_not_kept(
     if trouble == "no links":
         monkeypatch.setattr(os, "link", refused)
     else:
-        monkeypatch.setattr(parts, "ROOM", 10**15)
-    with parts.held("pack", "ab", print) as folder:
+        monkeypatch.setattr(cache, "ROOM", 10**15)
+    with cache.held("pack", "ab", print) as folder:
         meta(folder, "{}")
-        parts.hand_over(folder, [folder / "meta.json"], project / "out")
+        cache.hand_over(folder, [folder / "meta.json"], project / "out")
         assert not folder.exists()
     assert (project / "out" / "meta.json").read_text() == "{}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.outputs import whole_directory, whole_file, write_text
+from pipeline.files import whole_directory, whole_file, write_text
 
 KILLED = """
 import os, signal, sys

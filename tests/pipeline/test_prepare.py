@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import evaluation, packed, params, preparing, results, training
-from pipeline.checkpoints import Checkpoint
+from pipeline import packed, params, prepare
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, draw, folder
-from pipeline.disk import trouble_told
 from pipeline.errors import UserError
-from pipeline.outputs import whole_directory
+from pipeline.evaluation import evaluator, results
+from pipeline.files import translate_errors, whole_directory
 from pipeline.params.settings import Prepare
+from pipeline.training import loop
+from pipeline.training.checkpoint import Checkpoint
 from tests import tiny
 from tests.imports import ROOT, imported
 from tests.made import cub_files, encode, every, noise, tar
@@ -55,7 +56,7 @@ def dataset(
 
 def prepared(data: Dataset, out: Path, workers: int = 1, **changes: object) -> packed.Meta:
     out.mkdir(exist_ok=True)
-    return preparing.prepare(
+    return prepare.prepare(
         data, SETTINGS.model_copy(update=changes), out, workers=workers, report=Report()
     )
 
@@ -66,7 +67,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_what_is_packed(tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
-    meta = preparing.prepare(
+    meta = prepare.prepare(
         dataset(),
         SETTINGS,
         tmp_path,
@@ -101,7 +102,7 @@ def test_the_validation_images_are_drawn_per_class_by_id_and_seed_alone() -> Non
     index = dataset().index
 
     def held(entries: list[Entry], fraction: float = 0.25, seed: int = 0) -> set[str]:
-        split = preparing.hold_out(entries, fraction, seed)
+        split = prepare.hold_out(entries, fraction, seed)
         assert [entry.id for entry in split] == [entry.id for entry in entries]
         return {entry.id for entry in split if entry.split == "val"}
 
@@ -126,7 +127,7 @@ def test_a_share_leaves_one_and_takes_one() -> None:
 def test_every_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     data = dataset(broken=("dog/9.jpg", "cat/0.jpg"))
     with pytest.raises(UserError) as caught, whole_directory(tmp_path / "out") as out:
-        preparing.prepare(data, SETTINGS, out, workers=1, report=Report())
+        prepare.prepare(data, SETTINGS, out, workers=1, report=Report())
     assert caught.value.problems == [
         "photos: cat/0.jpg: it is no image of a known format",
         "photos: dog/9.jpg: it is no image of a known format",
@@ -191,17 +192,17 @@ def test_a_full_disk_is_told_and_nothing_is_left(
     target = tmp_path / "prepared"
     with (
         pytest.raises(UserError, match=r"prepared: the disk is full .* GB free\); make room"),
-        trouble_told(target),
+        translate_errors(target),
         whole_directory(target) as out,
     ):
-        preparing.prepare(dataset(), SETTINGS, out, workers=1, report=Report())
+        prepare.prepare(dataset(), SETTINGS, out, workers=1, report=Report())
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError), trouble_told(target):
+    with pytest.raises(FileNotFoundError), translate_errors(target):
         target.read_bytes()  # other errors stay what they are
     closed = PermissionError(errno.EACCES, "Permission denied", "photos/a.jpg")
     with (
         pytest.raises(UserError, match=r"^photos/a\.jpg: Permission denied; allowed: "),
-        trouble_told(target),
+        translate_errors(target),
     ):
         raise closed
 
@@ -263,8 +264,8 @@ def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
         name = prepared_as.name
         settings = params.load(tiny.write_params(tmp_path, dataset=name, input__crop=32))
         checkpoint = Checkpoint(tmp_path / "state" / name)
-        model, _ = training.train(settings, prepared_as, checkpoint, training.Progress())
-        seen = evaluation.evaluate(
+        model, _ = loop.train(settings, prepared_as, checkpoint, loop.Progress())
+        seen = evaluator.evaluate(
             model, prepared_as, "test", settings, selection="fixed", threshold=0.2
         )
         told = {"selection": "fixed", "threshold": 0.2, "baselines": {}, "model_sha256": ""}
@@ -290,20 +291,20 @@ def test_the_fingerprint_is_of_all_code_that_decides_the_bytes() -> None:
         found = {f for f in found if not f.startswith("params/") and f[:-3] not in others}
         if name == "folder":  # reads no archive
             found.add("archives.py")
-        assert found == {*preparing.CODE, f"datasets/{name}.py"}
+        assert found == {*prepare.CODE, f"datasets/{name}.py"}
 
 
 def test_the_fingerprint_tells_settings_apart() -> None:
     data = replace(dataset(), name="folder")
-    first = preparing.fingerprint(data, SETTINGS, SETTINGS)
-    assert first == preparing.fingerprint(
+    first = prepare.fingerprint(data, SETTINGS, SETTINGS)
+    assert first == prepare.fingerprint(
         data, SETTINGS, SETTINGS.model_copy(update={"skip_unreadable": True})
     )
     for change in ("short_side", "jpeg_quality", "val_seed"):
         other = SETTINGS.model_copy(update={change: 17})
-        assert preparing.fingerprint(data, SETTINGS, other) != first
-        assert preparing.fingerprint(data, other, SETTINGS) != first
-    assert preparing.fingerprint(replace(data, checksum="1f"), SETTINGS, SETTINGS) != first
+        assert prepare.fingerprint(data, SETTINGS, other) != first
+        assert prepare.fingerprint(data, other, SETTINGS) != first
+    assert prepare.fingerprint(replace(data, checksum="1f"), SETTINGS, SETTINGS) != first
 
 
 def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +325,7 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
 
         out.mkdir(exist_ok=True)
         report = Report(said.append, lambda *p: told.append(p))
-        preparing.prepare(replace(dataset(), examples=cut), SETTINGS, out, workers=1, report=report)
+        prepare.prepare(replace(dataset(), examples=cut), SETTINGS, out, workers=1, report=report)
 
     with pytest.raises(KeyboardInterrupt):
         again(tmp_path / "out", 8)
@@ -372,7 +373,7 @@ def large(count: int, out: Path) -> None:
     data = Dataset("made", "photos", ["0", "1"], index, "", True, True, examples)
     settings = SETTINGS.model_copy(update={"short_side": 300, "jpeg_quality": 95})
     out.mkdir()
-    preparing.prepare(data, settings, out, workers=1, report=Report())
+    prepare.prepare(data, settings, out, workers=1, report=Report())
     assert sum(file.stat().st_size for file in packed.files(out)) > 100_000 * count
 
 

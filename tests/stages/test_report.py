@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import runs
-from stages import report, summary
+from pipeline.evaluation import runs
+from stages import report
 from tests.imports import ROOT
 from tests.measured import measure, skip
+from tools import summary
 
 
 @pytest.fixture

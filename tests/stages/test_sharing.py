@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.training import MEASURED
+from pipeline.training.loop import MEASURED
 from tests import tiny
 from tests.stages.trained import command, environment, place, until_an_epoch_is_done
 

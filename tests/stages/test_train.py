@@ -75,14 +75,15 @@ def test_a_full_device_is_said(
     """No GPU can be filled here: the step raises what PyTorch raises there."""
     import torch
 
-    from pipeline import params, training
-    from pipeline.checkpoints import Checkpoint
+    from pipeline import params
     from pipeline.errors import UserError
+    from pipeline.training import loop
+    from pipeline.training.checkpoint import Checkpoint
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.Step, "forward", full)
+    monkeypatch.setattr(loop.Step, "forward", full)
     settings = params.load(tiny.write_params(tmp_path))
     with pytest.raises(UserError, match="memory is full at epoch 1, with batches of 8 in fp32"):
-        training.train(settings, prepared, Checkpoint(tmp_path / "state"), training.Progress())
+        loop.train(settings, prepared, Checkpoint(tmp_path / "state"), loop.Progress())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.outputs import write_csv
-from stages import compare
+from pipeline.files import write_csv
+from tools import compare
 
 COLUMNS = ["id", "label", "predicted", "in_top5", "iou_true", "iou_predicted"]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from stages import experiments
-from stages.experiments import Experiment
+from tools import experiments
+from tools.experiments import Experiment
 
 
 def experiment(

@@ -1,4 +1,4 @@
-"""`python -m stages.preset`: lists presets, or writes one whole or not at all."""
+"""`python -m tools.preset`: lists presets, or writes one whole or not at all."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import params
-from pipeline.params.presets import PRESETS
-from stages import entry, preset
+from pipeline.presets import PRESETS
+from stages import entry
+from tools import preset
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.saved_maps import Truth
-from stages import score
-from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
+from pipeline.evaluation.saved_maps import Truth
+from tests.pipeline.boxes.box_references import opencv_boxes, plain_iou, scipy_boxes
+from tools import score
 
 HEADER = "image_id,x0,y0,x1,y1,width,height\n"
 SIZES = {"bird/one": (30, 40), "two": (25, 25), "three": (60, 33)}

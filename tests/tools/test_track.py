@@ -22,8 +22,8 @@ from pipeline import tracking
 from pipeline.errors import UserError
 from pipeline.tracking import journal, store
 from pipeline.tracking.store import Store
-from stages import track, ui
 from tests import mlflow_session
+from tools import track, ui
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -72,7 +72,7 @@ def test_status_says_what_waits_and_for_whom(
     call(monkeypatch, "status")
     waits, end = capsys.readouterr().out.splitlines()
     assert waits == f"cam-s0: 3 events for MLflow ({address}), in {root}/.journal/k.jsonl"
-    assert end == "waiting: 1; to deliver: python -m stages.track sync"
+    assert end == "waiting: 1; to deliver: python -m tools.track sync"
 
 
 def test_sync_says_that_the_server_is_still_dead(

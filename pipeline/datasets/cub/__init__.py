@@ -14,10 +14,11 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from pipeline import archives, fetch
 from pipeline.datasets import Dataset, Entry, Report, project_path
 from pipeline.errors import UserError
 from pipeline.params.section import Section
+from pipeline.raw import archives
+from pipeline.raw.download import fetch, is_url
 
 ARCHIVE = "CUB_200_2011.tgz"
 FOLDER = "CUB_200_2011"
@@ -45,9 +46,9 @@ class Params(Section):
 def download(params: Params, out: Path, report: Report) -> None:
     """Put the archive into `out`, downloaded or copied, and check it."""
     target = out / ARCHIVE
-    if fetch.is_url(params.archive):
+    if is_url(params.archive):
         report.say(f"cub: downloading {params.archive}")
-        fetch.fetch(params.archive, target, report)
+        fetch(params.archive, target, report)
     else:
         source = project_path(params.archive)
         if not source.is_file():

@@ -14,12 +14,12 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from pipeline import images
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, draw, project_path
 from pipeline.errors import UserError
-from pipeline.outputs import write_csv
+from pipeline.files import write_csv
 from pipeline.params.section import Section
 from pipeline.params.settings import Seed
+from pipeline.raw import images
 
 MANIFEST = "images.csv"
 BOXES = "boxes.csv"

@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pipeline import archives
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice, project_path
 from pipeline.errors import UserError
-from pipeline.outputs import read_json, whole_file, write_json
+from pipeline.files import read_json, whole_file, write_json
 from pipeline.params.section import Section
+from pipeline.raw import archives
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"

@@ -1,4 +1,4 @@
-"""Newts on cluttered ground, drawn on the spot from a seed: see pipeline/creatures.py.
+"""Newts on cluttered ground, drawn on the spot from a seed: see pipeline/datasets/synthetic/objects.py.
 
 Each image is a function of (seed, species, number) alone: more images or more classes leave those
 there were as they are. data/raw holds one tar of JPEGs, with an index of their boxes at its end.
@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from pipeline import archives, creatures
 from pipeline.datasets import Dataset, Entry, Report
+from pipeline.datasets.synthetic import objects
 from pipeline.params.section import Section
 from pipeline.params.settings import Positive, Seed
+from pipeline.raw import archives
 
 ARCHIVE = "synthetic.tar"
 INDEX = "index.csv"
@@ -30,7 +31,7 @@ QUALITY = 95
 class Params(Section):
     """How many pictures, of how many species, how large."""
 
-    classes: Annotated[int, Field(ge=2, le=len(creatures.HEADS) * len(creatures.MARKS))]
+    classes: Annotated[int, Field(ge=2, le=len(objects.HEADS) * len(objects.MARKS))]
     train_per_class: Positive
     test_per_class: Positive
     side: Annotated[int, Field(ge=32, le=2048)]
@@ -40,7 +41,7 @@ class Params(Section):
 
 def download(params: Params, out: Path, report: Report) -> None:
     """Draw the dataset into one tar in `out`; the same params give the same bytes."""
-    kinds = sorted(creatures.species(params.classes), key=lambda kind: kind.name)
+    kinds = sorted(objects.species(params.classes), key=lambda kind: kind.name)
     numbers = range(params.train_per_class + params.test_per_class)
     total = len(kinds) * len(numbers)
     report.say(f"synthetic: drawing {total} pictures of {len(kinds)} species")
@@ -57,13 +58,13 @@ def download(params: Params, out: Path, report: Report) -> None:
         _add(archive, INDEX, _csv(rows))
 
 
-def _picture(kind: creatures.Species, number: int, params: Params) -> tuple[bytes, np.ndarray]:
+def _picture(kind: objects.Species, number: int, params: Params) -> tuple[bytes, np.ndarray]:
     rng = np.random.default_rng([params.seed, *kind.name.encode(), number])
     height = width = params.side
     if rng.random() < 0.5:
         longer = round(params.side * rng.uniform(1.1, LONGEST))
         height, width = (longer, width) if rng.random() < 0.4 else (height, longer)
-    image, box = creatures.draw(kind, height, width, rng)
+    image, box = objects.draw(kind, height, width, rng)
     out = io.BytesIO()
     Image.fromarray(image).save(out, "JPEG", quality=QUALITY, subsampling=0)
     return out.getvalue(), box

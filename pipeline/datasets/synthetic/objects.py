@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline import habitat
+from pipeline.datasets.synthetic import backgrounds
 
 Rng = np.random.Generator
 Colour = tuple[float, float, float]
@@ -85,7 +85,7 @@ def draw(kind: Species, height: int, width: int, rng: Rng) -> tuple[np.ndarray, 
 
     The box is that of all pixels at least half covered by the animal; nothing lies over it.
     """
-    canvas = habitat.draw(height, width, rng)
+    canvas = backgrounds.draw(height, width, rng)
     spine, radius = _build(kind, height, width, rng)
     corner = np.maximum(np.floor(spine.min(0) - REACH * radius.max() - 2), 0)
     far = np.ceil(spine.max(0) + REACH * radius.max() + 2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline import boxes
 from pipeline.boxes import wsoleval
 from tests.imports import ROOT
-from tests.pipeline.box_references import opencv_boxes, plain_iou, scipy_boxes
+from tests.pipeline.boxes.box_references import opencv_boxes, plain_iou, scipy_boxes
 
 KINDS = ("noise", "plateaus", "smooth", "rings", "negative", "constant")
 
@@ -104,8 +104,8 @@ def test_wsoleval_is_opencv_at_every_threshold(
 @pytest.mark.parametrize("protocol", boxes.PROTOCOLS)
 @pytest.mark.parametrize("seed", range(4))
 def test_smooth_maps_whose_runs_are_gathered(protocol: boxes.Protocol, seed: int) -> None:
-    from pipeline.boxes.sweep_basins import basins_room, find_basins, gather_runs
-    from pipeline.boxes.sweep_runs import find_runs, runs_room
+    from pipeline.boxes.sweep.basins import basins_room, find_basins, gather_runs
+    from pipeline.boxes.sweep.runs import find_runs, runs_room
 
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:48, :56]

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from pipeline import boxes
-from pipeline.boxes import two_stage
+from pipeline.boxes.rules import two_stage
 from pipeline.params import TwoStage
-from tests.pipeline.box_references import plain_two_stage
+from tests.pipeline.boxes.box_references import plain_two_stage
 
 
 def settings(**changes: Any) -> TwoStage:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import archives
 from pipeline.datasets import Report, cub
 from pipeline.errors import UserError
+from pipeline.raw import archives
 from tests.made import CUB_CLASSES, cub_files, every, tar
 
 FOLDER = "CUB_200_2011"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import images
 from pipeline.datasets import Dataset, Report, synthetic
 from pipeline.errors import UserError
+from pipeline.raw import images
 from tests.made import every
 
 SMALL = {"classes": 3, "train_per_class": 3, "test_per_class": 2, "side": 48, "seed": 0}

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import creatures, habitat
+from pipeline.datasets.synthetic import backgrounds, objects
 
 
 def test_species_are_all_different_and_stay_when_more_are_asked_for() -> None:
-    every = creatures.species(len(creatures.HEADS) * len(creatures.MARKS))
+    every = objects.species(len(objects.HEADS) * len(objects.MARKS))
     assert len({kind.name for kind in every}) == 32
-    assert creatures.species(8) == every[:8]
+    assert objects.species(8) == every[:8]
     assert len({kind.head for kind in every[:8]}) == 8  # the default's differ in colour already
-    assert {kind.mark for kind in every[:8]} == set(creatures.MARKS)
-    assert {kind.texture for kind in every[:8]} == set(creatures.TEXTURES)
+    assert {kind.mark for kind in every[:8]} == set(objects.MARKS)
+    assert {kind.texture for kind in every[:8]} == set(objects.TEXTURES)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 90), (96, 40)])
@@ -22,11 +22,11 @@ def test_the_box_is_exactly_that_of_the_animal(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On white ground without a shadow, whatever is not white is animal."""
-    monkeypatch.setattr(habitat, "draw", lambda h, w, rng: np.ones((h, w, 3), np.float32))
-    monkeypatch.setattr(creatures, "_lay_shadow", lambda canvas, cover: None)
+    monkeypatch.setattr(backgrounds, "draw", lambda h, w, rng: np.ones((h, w, 3), np.float32))
+    monkeypatch.setattr(objects, "_lay_shadow", lambda canvas, cover: None)
     for seed in range(12):
-        kind = creatures.species(12)[seed]
-        image, box = creatures.draw(kind, *size, np.random.default_rng(seed))
+        kind = objects.species(12)[seed]
+        image, box = objects.draw(kind, *size, np.random.default_rng(seed))
         assert image.shape == (*size, 3)
         assert image.dtype == np.uint8
         rows, columns = np.nonzero(image.min(-1) < 255)
@@ -41,11 +41,11 @@ def test_the_box_is_exactly_that_of_the_animal(
 
 def test_the_head_tells_the_species_at_every_size() -> None:
     """Same animal, another head: only pixels around the head change, and those a lot."""
-    one, other = creatures.species(2)
+    one, other = objects.species(2)
     for seed in range(8):
-        first, box = creatures.draw(one, 96, 96, np.random.default_rng(seed))
+        first, box = objects.draw(one, 96, 96, np.random.default_rng(seed))
         twin = replace(one, head=other.head, mark=other.mark)
-        second, same = creatures.draw(twin, 96, 96, np.random.default_rng(seed))
+        second, same = objects.draw(twin, 96, 96, np.random.default_rng(seed))
         assert (box == same).all()
         changed = np.abs(first.astype(int) - second).max(-1) > 20
         rows, columns = np.nonzero(changed)
@@ -56,7 +56,7 @@ def test_the_head_tells_the_species_at_every_size() -> None:
 
 
 def test_the_same_numbers_draw_the_same_picture() -> None:
-    kind = creatures.species(1)[0]
-    pictures = [creatures.draw(kind, 50, 70, np.random.default_rng(seed))[0] for seed in (3, 3, 4)]
+    kind = objects.species(1)[0]
+    pictures = [objects.draw(kind, 50, 70, np.random.default_rng(seed))[0] for seed in (3, 3, 4)]
     assert (pictures[0] == pictures[1]).all()
     assert (pictures[0] != pictures[2]).any()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline import scores
+from pipeline.evaluation import metrics
 
 T = np.array([0.0, 0.5])
 CURVE = np.array([[0.6, 0.2], [0.4, 0.8], [0.1, 0.1]], np.float32)
@@ -9,28 +9,28 @@ CURVE = np.array([[0.6, 0.2], [0.4, 0.8], [0.1, 0.1]], np.float32)
 
 def test_iou_by_hand() -> None:
     a = [0, 0, 4, 2]
-    assert scores.iou(a, a) == 1
-    assert scores.iou(a, [2, 1, 6, 3]) == pytest.approx(2 / 14)
-    assert scores.iou(a, [4, 0, 8, 2]) == 0  # they touch
-    assert scores.iou(a, [9, 9, 12, 11]) == 0  # apart on both axes: no negative sides multiplied
-    assert scores.iou([3, 3, 3, 3], [3, 3, 3, 3]) == 0  # nothing in nothing
-    assert scores.iou([a, a], [[0, 0, 4, 1], [0, 0, 1, 1]]).tolist() == [0.5, 0.125]
+    assert metrics.iou(a, a) == 1
+    assert metrics.iou(a, [2, 1, 6, 3]) == pytest.approx(2 / 14)
+    assert metrics.iou(a, [4, 0, 8, 2]) == 0  # they touch
+    assert metrics.iou(a, [9, 9, 12, 11]) == 0  # apart on both axes: no negative sides multiplied
+    assert metrics.iou([3, 3, 3, 3], [3, 3, 3, 3]) == 0  # nothing in nothing
+    assert metrics.iou([a, a], [[0, 0, 4, 1], [0, 0, 1, 1]]).tolist() == [0.5, 0.125]
 
 
 def test_inclusive_boxes_have_the_same_iou() -> None:
     a, b = np.array([0, 0, 3, 1]), np.array([2, 1, 5, 2])  # last pixels, not edges
     width, height = 3 - 2 + 1, 1 - 1 + 1
     edge = np.array([0, 0, 1, 1])
-    assert scores.iou(a + edge, b + edge) == width * height / (8 + 8 - 2)
+    assert metrics.iou(a + edge, b + edge) == width * height / (8 + 8 - 2)
 
 
 def test_best_of_several_boxes() -> None:
     boxes = np.array([[0, 0, 4, 2], [0, 0, 4, 2]])
-    best = scores.best_iou(boxes, [np.array([[9, 9, 10, 10], [0, 0, 4, 1]]), np.empty((0, 4))])
+    best = metrics.best_iou(boxes, [np.array([[9, 9, 10, 10], [0, 0, 4, 1]]), np.empty((0, 4))])
     assert best[0] == 0.5 and np.isnan(best[1])
 
 
-def summary(**changes: object) -> dict[str, scores.Figure]:
+def summary(**changes: object) -> dict[str, metrics.Figure]:
     given: dict[str, object] = {
         "labels": np.array([0, 1, 2]),
         "topk": np.array([[0, 1], [2, 1], [0, 1]]),
@@ -42,7 +42,7 @@ def summary(**changes: object) -> dict[str, scores.Figure]:
         "bootstrap": 200,
         "seed": 0,
     }
-    return scores.summarise(**(given | changes))  # type: ignore[arg-type]
+    return metrics.summarise(**(given | changes))  # type: ignore[arg-type]
 
 
 def test_every_figure_by_hand() -> None:
@@ -64,7 +64,7 @@ def test_every_figure_by_hand() -> None:
 def test_each_iou_of_v2_has_its_own_threshold() -> None:
     curve = np.array([[0.35, 0.0], [0.35, 0.75]], np.float32)
     labels, iou = np.zeros(2, int), np.ones(2)
-    figures = scores.summarise(
+    figures = metrics.summarise(
         labels, labels[:, None], iou, iou, curve, curve, T, bootstrap=0, seed=0
     )
     assert figures["max_box_acc_v2"]["value"] == pytest.approx((100 + 50 + 50) / 3)
@@ -73,7 +73,7 @@ def test_each_iou_of_v2_has_its_own_threshold() -> None:
 def test_iou_at_the_limit_counts_in_single_precision() -> None:
     exact = np.array([[3 / 10, 7 / 10, 0.5]], np.float32)
     for delta in (0.3, 0.5, 0.7):
-        assert scores.hits(exact, delta).sum() == sum(v >= delta for v in (0.3, 0.7, 0.5))
+        assert metrics.hits(exact, delta).sum() == sum(v >= delta for v in (0.3, 0.7, 0.5))
 
 
 def test_images_without_boxes_are_left_out_of_the_box_figures() -> None:
@@ -119,7 +119,7 @@ def test_the_interval_is_that_of_the_plain_bootstrap() -> None:
     curve = rng.random((n, 4)).astype(np.float32)
     iou = curve[:, 0]
     thresholds = np.arange(4) / 4
-    figures = scores.summarise(
+    figures = metrics.summarise(
         labels, topk, iou, iou, curve, curve, thresholds, bootstrap=150, seed=9
     )
     drawn: dict[str, list[float]] = {"top1_loc_err": [], "max_box_acc": []}
@@ -142,7 +142,7 @@ def test_paired_difference_is_sharper_than_two_intervals() -> None:
     b = a.copy()
     b[np.flatnonzero(a)[:20]] = 0  # b mends 20 of a's mistakes, makes no new one
     b[7] = np.nan
-    figures = scores.paired_difference(a, b, bootstrap=500, seed=0)
+    figures = metrics.paired_difference(a, b, bootstrap=500, seed=0)
     difference = figures["difference"]
     assert difference["value"] == pytest.approx(figures["b"]["value"] - figures["a"]["value"])
     assert difference["high"] < 0
@@ -151,5 +151,5 @@ def test_paired_difference_is_sharper_than_two_intervals() -> None:
 
 def test_box_accuracy_of_the_curve() -> None:
     curve = np.concatenate([CURVE, np.full((1, 2), np.nan, np.float32)])
-    assert scores.box_accuracy(curve, 0.5).tolist() == pytest.approx([100 / 3, 100 / 3])
-    assert scores.box_accuracy(curve, 0.1).tolist() == [100, 100]
+    assert metrics.box_accuracy(curve, 0.5).tolist() == pytest.approx([100 / 3, 100 / 3])
+    assert metrics.box_accuracy(curve, 0.1).tolist() == [100, 100]

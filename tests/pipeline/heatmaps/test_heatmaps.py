@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline import boxes, heatmaps, methods
 from pipeline.errors import UserError
-from pipeline.methods.cam import Method, Outputs
+from pipeline.methods.base import Method, Outputs
 from pipeline.params import Heatmaps
 from pipeline.params.settings import HeatmapName
 from tests.pipeline.methods.builders import build

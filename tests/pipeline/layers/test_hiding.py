@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from pipeline import hiding
+from pipeline.layers import hiding
 
 PUBLISHED = {
     "plug_points": ("pool3", "pool4", "conv5_3"),

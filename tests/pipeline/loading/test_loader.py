@@ -6,9 +6,9 @@ import psutil
 import pytest
 import torch
 
-from pipeline.distributed import Share
 from pipeline.errors import UserError
-from pipeline.loading import Loader
+from pipeline.loading.loader import Loader
+from pipeline.runtime.distributed import Share
 from tests import tiny
 
 SIZE = (40, 56)

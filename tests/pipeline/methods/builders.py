@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from pipeline import backbones, methods
-from pipeline.methods.cam import Method
+from pipeline.methods.base import Method
 from pipeline.params import Section
 
 CLASSES = 5

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from pipeline import blocks
+from pipeline.layers import blocks
 from pipeline.methods import acol
 from tests.pipeline.methods.builders import build
 

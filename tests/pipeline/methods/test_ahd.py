@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from pipeline import hiding
+from pipeline.layers import hiding
 from pipeline.methods import ahd
 from tests.pipeline.methods.builders import build, like, params
 

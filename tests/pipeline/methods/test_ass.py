@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import hiding
 from pipeline.backbones import PLUG_POINTS
-from pipeline.methods.cam import Method
+from pipeline.layers import hiding
+from pipeline.methods.base import Method
 from tests.pipeline.methods.builders import build, like
 
 # Everything is passed: nothing is dispersed, and every target has a share of peak pixels.

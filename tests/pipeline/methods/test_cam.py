@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.methods.cam import Outputs, weighted_maps
+from pipeline.methods.base import Outputs, weighted_maps
 from tests.pipeline.methods.builders import CLASSES, build
 
 

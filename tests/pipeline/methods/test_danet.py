@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline import hierarchy
 from pipeline.errors import UserError
 from pipeline.methods import danet
 from pipeline.methods.danet import LEVELS
+from tests.imports import ROOT
 from tests.pipeline.methods.builders import CLASSES, build
 
 IMAGES, LABELS = torch.randn(2, 3, 32, 48), torch.tensor([4, 0])
@@ -110,7 +110,7 @@ def test_a_table_that_will_not_do(tmp_path: pytest.TempPathFactory) -> None:
 
     def told(limits: tuple[int, int] = (9, 9)) -> str:
         with pytest.raises(UserError) as caught:
-            hierarchy.of_classes(["a", "b"], str(file), limits)
+            danet.hierarchy_of(["a", "b"], str(file), limits)
         return str(caught.value)
 
     assert told().startswith(f"{where} cannot be read (")
@@ -125,13 +125,12 @@ def test_a_table_that_will_not_do(tmp_path: pytest.TempPathFactory) -> None:
 def test_the_birds_are_known() -> None:
     import csv
 
-    with hierarchy.BIRDS.open(newline="") as text:
+    birds = ROOT / "data" / "cub_taxonomy.csv"
+    with birds.open(newline="") as text:
         names = [row["class"] for row in csv.DictReader(text)]
     assert len(names) == len(set(names)) == 200
-    found = hierarchy.of_classes(names, None, (37, 13))
-    assert found is not None
+    found = danet.hierarchy_of(names, str(birds), (37, 13))
     assert found.counts() == "200 classes, 37 families, 13 orders"
-    assert hierarchy.of_classes([*names, "a car"], None, (37, 13)) is None
     by_name = dict(zip(names, found.family, strict=True))
     assert by_name["001.Black_footed_Albatross"] == by_name["002.Laysan_Albatross"]
 
@@ -140,10 +139,10 @@ def test_clusters_keep_what_belongs_together() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [0.0, 9.0], [50.0, 0.0], [50.0, 9.0]])
     features = centres.repeat_interleave(4, 0) + torch.randn(16, 2, generator=generator) / 10
-    found = hierarchy.clustered(features, (37, 13))
+    found = danet.clustered(features, (37, 13))
     families = [len(set(found.family[4 * k : 4 * k + 4])) for k in range(4)]
     assert len(set(found.family)) == 4 and families == [1, 1, 1, 1]
     assert len({*found.order[:8]}) == len({*found.order[8:]}) == 1
     assert found.order[0] != found.order[8]
-    alone = hierarchy.clustered(features[:1], (37, 13))
+    alone = danet.clustered(features[:1], (37, 13))
     assert (alone.family, alone.order) == ([0], [0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline import hiding
+from pipeline.layers import hiding
 from tests.pipeline.methods.builders import build, like
 
 IMAGES, LABELS = torch.randn(4, 3, 32, 48), torch.tensor([0, 1, 2, 3])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import blocks
+from pipeline.layers import blocks
 from tests.pipeline.methods.builders import build
 
 

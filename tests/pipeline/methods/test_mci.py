@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline import blocks
+from pipeline.layers import blocks
 from pipeline.methods import mci
 from tests.pipeline.methods.builders import build
 

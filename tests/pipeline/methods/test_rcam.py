@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.methods import rcam
-from pipeline.methods.cam import Outputs
+from pipeline.methods.base import Outputs
 from tests.pipeline.methods.builders import CLASSES, build, like
 
 

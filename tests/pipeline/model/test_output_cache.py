@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import evaluation, packed, params
+from pipeline import packed, params
+from pipeline.evaluation import evaluator
+from pipeline.model.output_cache import Kept
 from pipeline.params import Params
-from pipeline.readings import Kept
 from tests import tiny
 from tests.pipeline.methods.builders import build
 
@@ -30,11 +31,11 @@ def settings(tmp_path: Path) -> Params:
 
 def evaluated(
     prepared: Path, settings: Params, kept: Kept, selection: str = "fixed", asked: bool = True
-) -> evaluation.Evaluation:
+) -> evaluator.Evaluation:
     model = build("cam").eval()
     if not asked:  # a network that cannot be asked
         model.forward = None  # type: ignore[assignment]
-    return evaluation.evaluate(
+    return evaluator.evaluate(
         model, prepared, "test", settings, selection=selection, threshold=0.3, kept=kept
     )
 
@@ -113,10 +114,10 @@ def test_the_readings_not_used_for_longest_go_first(tmp_path: Path) -> None:
 def test_pictures_take_the_kept_maps(prepared: Path, settings: Params) -> None:
     kept = Kept.of(settings, "model", prepared, "test")
     images, model = packed.Split.open(prepared, "test"), build("cam").eval()
-    asked = evaluation.predicted_maps(model, images, [3, 1], settings, kept)
+    asked = evaluator.predicted_maps(model, images, [3, 1], settings, kept)
     evaluated(prepared, settings, kept)
     model.forward = None  # type: ignore[assignment]
-    taken = evaluation.predicted_maps(model, images, [3, 1], settings, kept)
+    taken = evaluator.predicted_maps(model, images, [3, 1], settings, kept)
     np.testing.assert_allclose(taken, asked, atol=1e-4)
     assert taken.shape == (2, 64, 64)
-    assert evaluation.predicted_maps(model, images, [], settings, kept).shape == (0, 64, 64)
+    assert evaluator.predicted_maps(model, images, [], settings, kept).shape == (0, 64, 64)

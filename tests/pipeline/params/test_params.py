@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from pipeline import params
 from pipeline.params import Section
-from tests.pipeline.made_params import TEXT, Hide, Made, made, told, write  # noqa: F401
+from tests.pipeline.params.made_params import TEXT, Hide, Made, made, told, write  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("made")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_values_are_typed() -> None:

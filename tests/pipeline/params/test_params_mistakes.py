@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import params
-from tests.pipeline.made_params import made, told, write  # noqa: F401
+from tests.pipeline.params.made_params import made, told, write  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("made")
 

@@ -12,9 +12,9 @@ from pipeline import params
 from pipeline.backbones import PLUG_POINTS
 from pipeline.errors import UserError
 from pipeline.params import yamlfile
-from pipeline.params.presets import PRESETS, QUICK, rewritten, values_of
+from pipeline.presets import PRESETS, QUICK, rewritten, values_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 

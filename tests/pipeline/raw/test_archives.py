@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import archives
 from pipeline.errors import UserError
+from pipeline.raw import archives
 from tests.made import tar
 
 FILES = {"a/one.txt": b"1", "./a//two.txt": b"22" * 9000, "b/three.bin": b"\0" * 700}

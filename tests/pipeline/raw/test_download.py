@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fetch
 from pipeline.datasets import Report
 from pipeline.errors import UserError
+from pipeline.raw import download
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -72,7 +72,7 @@ def parts(tmp_path: Path) -> list[Path]:
 
 def test_a_download_arrives_whole_and_tells_its_progress(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
-    fetch.fetch(server.url, tmp_path / "x", Report(progress=lambda *p: told.append(p)))
+    download.fetch(server.url, tmp_path / "x", Report(progress=lambda *p: told.append(p)))
     assert (tmp_path / "x").read_bytes() == CONTENT
     assert told[-1] == (len(CONTENT), len(CONTENT), "B")
     assert parts(tmp_path) == []
@@ -80,7 +80,7 @@ def test_a_download_arrives_whole_and_tells_its_progress(server: Server, tmp_pat
 
 def test_a_lost_connection_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
     server.moods, said = ["drops", "503", "drops", "drops", "fine"], []
-    fetch.fetch(server.url, tmp_path / "x", Report(say=said.append))
+    download.fetch(server.url, tmp_path / "x", Report(say=said.append))
     assert (tmp_path / "x").read_bytes() == CONTENT
     assert server.asked == [
         None,
@@ -96,29 +96,29 @@ def test_a_lost_connection_goes_on_where_it_was(server: Server, tmp_path: Path) 
 def test_a_stopped_run_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
     server.moods = ["drops", "503"]
     with pytest.raises(UserError, match=r"birds\.tgz: cannot be downloaded \(the server says 503"):
-        fetch.fetch(server.url, tmp_path / "x", Report())
+        download.fetch(server.url, tmp_path / "x", Report())
     assert not (tmp_path / "x").exists()
     assert [part.stat().st_size for part in parts(tmp_path)] == [300_000]
     server.moods = ["fine"]
-    fetch.fetch(server.url, tmp_path / "x", Report())
+    download.fetch(server.url, tmp_path / "x", Report())
     assert server.asked[-1] == "bytes=300000-"
     assert (tmp_path / "x").read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_anew(server: Server, tmp_path: Path) -> None:
     server.moods = ["drops", "no ranges"]
-    fetch.fetch(server.url, tmp_path / "x", Report())
+    download.fetch(server.url, tmp_path / "x", Report())
     assert (tmp_path / "x").read_bytes() == CONTENT
 
 
 def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path) -> None:
     server.moods = ["drops", "404"]
     with pytest.raises(UserError, match="the server says 404"):
-        fetch.fetch(server.url, tmp_path / "x", Report())
+        download.fetch(server.url, tmp_path / "x", Report())
     (part,) = parts(tmp_path)
     part.write_bytes(CONTENT)
     server.moods, server.asked = ["fine"], []
-    fetch.fetch(server.url, tmp_path / "x", Report())
+    download.fetch(server.url, tmp_path / "x", Report())
     assert server.asked == [f"bytes={len(CONTENT)}-"]
     assert (tmp_path / "x").read_bytes() == CONTENT
 
@@ -126,9 +126,9 @@ def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path) -
 def test_a_part_of_another_file_is_dropped(server: Server, tmp_path: Path) -> None:
     server.moods = ["drops", "404"]
     with pytest.raises(UserError):
-        fetch.fetch(server.url, tmp_path / "x", Report())
+        download.fetch(server.url, tmp_path / "x", Report())
     server.moods, server.content = ["fine"], b"new and short"
-    fetch.fetch(server.url, tmp_path / "x", Report())
+    download.fetch(server.url, tmp_path / "x", Report())
     assert (tmp_path / "x").read_bytes() == b"new and short"
 
 
@@ -136,4 +136,4 @@ def test_no_server_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9/x: cannot be downloaded \(.*refused"):
-        fetch.fetch("http://127.0.0.1:9/x", tmp_path / "x", Report())
+        download.fetch("http://127.0.0.1:9/x", tmp_path / "x", Report())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images
+from pipeline.raw import images
 from tests.made import encode, noise
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)

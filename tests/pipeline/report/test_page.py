@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import markdown, published, report, runs
 from pipeline.errors import UserError
-from pipeline.runs import Figure
+from pipeline.evaluation import runs
+from pipeline.evaluation.runs import Figure
+from pipeline.report import markdown, page, published
 from tests.imports import ROOT
 from tests.measured import measure, skip
 
@@ -28,7 +29,7 @@ def metrics(tmp_path: Path) -> Path:
 
 
 def written(metrics: Path, changes: dict | None = None) -> str:
-    return report.markdown(runs.read(metrics, changes))
+    return page.markdown(runs.read(metrics, changes))
 
 
 def row(text: str, start: str) -> list[str]:
@@ -71,10 +72,10 @@ def test_a_difference_is_paired_by_image(metrics: Path) -> None:
 def test_a_reconstruction_is_called_one(metrics: Path) -> None:
     folder = metrics / "ablation" / "methods-mci"
     measure(folder, "mci")
-    assert "MCI (reconstruction)" not in report.markdown(runs.read(metrics))
+    assert "MCI (reconstruction)" not in page.markdown(runs.read(metrics))
     values = json.loads((folder / "localization.json").read_text())
     (folder / "localization.json").write_text(json.dumps({**values, "reconstruction": True}))
-    text = report.markdown(runs.read(metrics))
+    text = page.markdown(runs.read(metrics))
     assert (
         text.count("| MCI (reconstruction)") >= 2
     )  # in the study and beside the published figures
@@ -321,9 +322,9 @@ def test_nothing_but_the_main_run(tmp_path: Path) -> None:
 
 
 def test_pictures_are_linked_as_given(metrics: Path) -> None:
-    text = report.markdown(runs.read(metrics), [("Best boxes", "report/best.jpg")])
+    text = page.markdown(runs.read(metrics), [("Best boxes", "report/best.jpg")])
     assert "![Best boxes](report/best.jpg)" in text and "dvc pull" not in text
-    text = report.markdown(runs.read(metrics), [("Best boxes", "pictures/best.png")])
+    text = page.markdown(runs.read(metrics), [("Best boxes", "pictures/best.png")])
     assert "dvc pull" in text
 
 
@@ -337,8 +338,8 @@ def test_every_number_of_ours_is_in_a_file(metrics: Path) -> None:
 
 
 def test_tidy_rows(metrics: Path) -> None:
-    tidy = report.rows(runs.read(metrics))
-    assert all(set(line) <= set(report.COLUMNS) for line in tidy)
+    tidy = page.rows(runs.read(metrics))
+    assert all(set(line) <= set(page.COLUMNS) for line in tidy)
     ours = [line for line in tidy if line.get("variant") == "ass" and line["source"] == "ours"]
     assert {line["figure"]: (line["value"], line["low"], line["high"]) for line in ours}[
         "gt_known_loc_err"

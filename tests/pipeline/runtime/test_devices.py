@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pipeline.devices import pick_device
 from pipeline.errors import UserError
+from pipeline.runtime.devices import pick_device
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -4,8 +4,8 @@ from itertools import chain
 
 import torch
 
-from pipeline import distributed
-from pipeline.distributed import Share
+from pipeline.runtime import distributed
+from pipeline.runtime.distributed import Share
 
 
 def test_rows_are_all_held_once_and_evenly() -> None:

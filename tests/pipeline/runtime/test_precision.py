@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import params, precision
+from pipeline import params
+from pipeline.runtime import precision
 from tests import tiny
 
 

@@ -148,7 +148,7 @@ def test_artifacts_stay_below_the_root_from_a_temporary_copy(
 def test_a_dataset_is_an_input_of_the_run(root: Path) -> None:
     with opened() as run:
         run.dataset("cub", "f" * 64, "https://data.example/CUB.tgz", "train")
-        run.dataset("synthetic", "0" * 8, "made by pipeline/datasets/synthetic.py", "test")
+        run.dataset("synthetic", "0" * 8, "made by pipeline/datasets/synthetic/__init__.py", "test")
     inputs = {i.dataset.name: i for i in all_runs()[0].inputs.dataset_inputs}
     assert inputs["cub"].dataset.digest == "f" * 36
     assert inputs["cub"].dataset.source_type == "http"
@@ -175,7 +175,7 @@ def test_tracking_can_be_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_run_that_is_not_live_waits_for_sync(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from stages import track
+    from tools import track
 
     with opened(live=False) as run:
         run.metrics({"train_loss": 1.0}, step=1)
@@ -399,7 +399,7 @@ def test_a_dead_server_is_noticed_quickly_and_told_once(
     assert said.count("\n") == 1
     assert f"MLflow (http://127.0.0.1:{port}) cannot be reached: Connection refused" in said
     assert str(root / ".journal" / "k.jsonl") in said
-    assert "python -m stages.track sync" in said
+    assert "python -m tools.track sync" in said
     assert "secret" not in said + (root / ".journal" / "k.jsonl").read_text()
     assert len(events(root)) == 52
 
@@ -517,7 +517,7 @@ def predicted(uri: str, monkeypatch: pytest.MonkeyPatch, address: str) -> list[l
     import mlflow
     import pandas as pd
 
-    monkeypatch.setitem(sys.modules, "pipeline.predictor", type("M", (), {"Predictor": Stub}))
+    monkeypatch.setitem(sys.modules, "pipeline.model.predictor", type("M", (), {"Predictor": Stub}))
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(address)
@@ -584,7 +584,7 @@ def test_the_served_model_names_every_package_its_code_imports() -> None:
 def test_a_server_killed_during_training_misses_nothing_in_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from stages import track
+    from tools import track
 
     server = mlflow_session.server()
     server.start()

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import params, training
-from pipeline.checkpoints import Checkpoint, fingerprint
+from pipeline import params
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.training import Progress
+from pipeline.training import loop
+from pipeline.training.checkpoint import Checkpoint, fingerprint
+from pipeline.training.loop import Progress
 from tests import tiny
 from tests.imports import ROOT
 
@@ -29,10 +30,10 @@ def settings(folder: Path, **changes: object) -> Params:
     return params.load(tiny.write_params(folder, **changes))
 
 
-def train(folder: Path, prepared: Path, **changes: object) -> tuple[bytes, list[training.Epoch]]:
+def train(folder: Path, prepared: Path, **changes: object) -> tuple[bytes, list[loop.Epoch]]:
     """Weights as bytes, and the history without what the machine decides."""
     chosen = settings(folder, **changes)
-    model, history = training.train(chosen, prepared, Checkpoint(folder / "state"), Progress())
+    model, history = loop.train(chosen, prepared, Checkpoint(folder / "state"), Progress())
     return as_bytes(model), seeded(history)
 
 
@@ -40,8 +41,8 @@ def as_bytes(model: torch.nn.Module) -> bytes:
     return b"".join(v.contiguous().numpy().tobytes() for v in model.state_dict().values())
 
 
-def seeded(history: list[training.Epoch]) -> list[training.Epoch]:
-    return [{k: v for k, v in r.items() if k not in training.MEASURED} for r in history]
+def seeded(history: list[loop.Epoch]) -> list[loop.Epoch]:
+    return [{k: v for k, v in r.items() if k not in loop.MEASURED} for r in history]
 
 
 # --- learning ---------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     )
     assert killed.returncode == -signal.SIGKILL
     resumed: list[int] = []
-    model, history = training.train(
+    model, history = loop.train(
         params.load(tmp_path / "params.yaml"),
         prepared,
         Checkpoint(tmp_path / "state"),
@@ -160,7 +161,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 def test_finished_weights_are_found_again(tmp_path: Path, prepared: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "state")
     assert checkpoint.finished() is None
-    model, history = training.train(settings(tmp_path), prepared, checkpoint, Progress())
+    model, history = loop.train(settings(tmp_path), prepared, checkpoint, Progress())
     checkpoint.finish(model, history)
     found = checkpoint.finished()
     assert found is not None
@@ -190,7 +191,7 @@ def test_the_fingerprint_names_what_decides_the_weights(tmp_path: Path, prepared
 
 def rates(tmp_path: Path, **changes: object) -> list[float]:
     chosen = settings(tmp_path, **{f"train__{k}": v for k, v in changes.items()}).train
-    return [training.learning_rate(chosen, step, 2) for step in range(2 * chosen.epochs)]
+    return [loop.learning_rate(chosen, step, 2) for step in range(2 * chosen.epochs)]
 
 
 def test_learning_rates(tmp_path: Path) -> None:
@@ -208,15 +209,15 @@ def test_mean_squared_error_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]))
     by_hand = ((0.3**2 + 0.2**2 + 0.1**2) + (0.25**2 + 0.25**2 + 0.5**2)) / 2
     targets = torch.tensor([0, 2])
-    assert training.mean_squared_error(logits, targets).item() == pytest.approx(by_hand)
+    assert loop.mean_squared_error(logits, targets).item() == pytest.approx(by_hand)
     soft = torch.nn.functional.one_hot(targets, 3).float()
-    assert training.mean_squared_error(logits, soft).item() == pytest.approx(by_hand)
-    assert training.criterion_of("mse") is training.mean_squared_error
+    assert loop.mean_squared_error(logits, soft).item() == pytest.approx(by_hand)
+    assert loop.criterion_of("mse") is loop.mean_squared_error
 
 
 def test_frozen_batchnorm_stays_as_it_is(tmp_path: Path, prepared: Path) -> None:
     chosen = settings(tmp_path, train__batchnorm="frozen")
-    model, _ = training.train(chosen, prepared, Checkpoint(tmp_path / "state"), Progress())
+    model, _ = loop.train(chosen, prepared, Checkpoint(tmp_path / "state"), Progress())
     norms = [m for m in model.backbone.trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     for norm in norms:

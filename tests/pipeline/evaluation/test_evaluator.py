@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline import evaluation, packed, params, results
+from pipeline import packed, params
 from pipeline.errors import UserError
-from pipeline.methods import cam
+from pipeline.evaluation import evaluator, results
+from pipeline.methods import base
+from pipeline.model.predictor import Predictor
 from pipeline.params import Params
-from pipeline.predictor import Predictor
 from tests import tiny
 
 
@@ -30,16 +31,16 @@ class Colours(nn.Module):
         return images
 
 
-class Oracle(cam.Method):
+class Oracle(base.Method):
     """Every class's map is high where its colour is: blue, green, red are channels 2, 1, 0."""
 
     def __init__(self) -> None:
-        super().__init__(Colours(), 3, cam.Params())  # type: ignore[arg-type]
+        super().__init__(Colours(), 3, base.Params())  # type: ignore[arg-type]
         weights = torch.tensor([[-1.0, -1, 2], [-1, 2, -1], [2, -1, -1]])
         self.classifier.weight.data.copy_(weights)
 
-    def head(self, features: Tensor, targets: Tensor | None) -> cam.Outputs:
-        return cam.Outputs(self.classifier(features.amax((2, 3))), features)
+    def head(self, features: Tensor, targets: Tensor | None) -> base.Outputs:
+        return base.Outputs(self.classifier(features.amax((2, 3))), features)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", {"val": 4, "test": 7})
 
 
-def evaluated(prepared: Path, settings: Params, split: str = "test") -> evaluation.Evaluation:
-    return evaluation.evaluate(
-        Oracle(), prepared, split, settings, selection="fixed", threshold=0.6
-    )
+def evaluated(prepared: Path, settings: Params, split: str = "test") -> evaluator.Evaluation:
+    return evaluator.evaluate(Oracle(), prepared, split, settings, selection="fixed", threshold=0.6)
 
 
 def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:
@@ -121,22 +120,22 @@ def test_without_boxes_only_the_box_figures_are_missing(tmp_path: Path) -> None:
     assert figures["top1_cls_err"] == 0
     assert "gt_known_loc_err" not in figures
     assert figures["n_boxes"] == 0
-    assert results.threshold_curve(seen, evaluation.thresholds_of(settings)) == []
+    assert results.threshold_curve(seen, evaluator.thresholds_of(settings)) == []
     assert results.per_class(seen, tiny.CLASSES)[0]["gt_known_loc_err"] == ""
-    assert evaluation.centre_baseline(prepared, "test", settings) == {}
+    assert evaluator.centre_baseline(prepared, "test", settings) == {}
 
 
 def test_the_threshold_of_val_is_the_one_most_often_right(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
     curve = np.array([[0.2, 0.6, 0.7, 0.1], [0.4, 0.4, 0.9, 0.5], [np.nan] * 4], np.float32)
     seen = evaluated(prepared, settings, "val")
-    known = evaluation.Evaluation(**{**vars(seen), "curve_largest": curve})
-    assert evaluation.best_threshold(known, np.array([0, 0.25, 0.5, 0.75])) == 0.5
+    known = evaluator.Evaluation(**{**vars(seen), "curve_largest": curve})
+    assert evaluator.best_threshold(known, np.array([0, 0.25, 0.5, 0.75])) == 0.5
 
 
 def test_two_stage_boxes_fall_back_and_say_so(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path, box__two_stage__min_seeds=10**6))
-    seen = evaluation.evaluate(
+    seen = evaluator.evaluate(
         Oracle(), prepared, "test", settings, selection="two_stage", threshold=0.6
     )
     assert not seen.found.any()
@@ -145,9 +144,7 @@ def test_two_stage_boxes_fall_back_and_say_so(tmp_path: Path, prepared: Path) ->
 
 def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
-    rows = results.threshold_curve(
-        evaluated(prepared, settings), evaluation.thresholds_of(settings)
-    )
+    rows = results.threshold_curve(evaluated(prepared, settings), evaluator.thresholds_of(settings))
     assert [row["threshold"] for row in rows] == [round(i / 20, 6) for i in range(20)]
     for row in rows:
         assert row["box_acc_70"] <= row["box_acc_50"] <= row["box_acc_30"]
@@ -155,9 +152,9 @@ def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
 
 
 def test_the_centre_box_by_hand(tmp_path: Path, prepared: Path) -> None:
-    np.testing.assert_allclose(evaluation.centre_boxes(1, 64, 0.5), [[16, 16, 48, 48]])
+    np.testing.assert_allclose(evaluator.centre_boxes(1, 64, 0.5), [[16, 16, 48, 48]])
     settings = params.load(tiny.write_params(tmp_path))
-    figures = evaluation.centre_baseline(prepared, "test", settings)
+    figures = evaluator.centre_baseline(prepared, "test", settings)
     assert figures["max_box_acc"] >= 100 - figures["gt_known_loc_err"] - 100 / 21
     assert set(figures) == {"gt_known_loc_err", "max_box_acc", "max_box_acc_v2"}
 

@@ -15,15 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import boxes, distributed, packed, scores, transforms
+from pipeline import boxes, packed
 from pipeline import heatmaps as generators
-from pipeline.boxes import two_stage, wsoleval
-from pipeline.devices import autocast
-from pipeline.loading import Loader
-from pipeline.methods.cam import Method
+from pipeline.boxes import wsoleval
+from pipeline.boxes.rules import two_stage
+from pipeline.evaluation import metrics
+from pipeline.loading import geometry
+from pipeline.loading.loader import Loader
+from pipeline.methods.base import Method
+from pipeline.model.output_cache import Kept
 from pipeline.params import Box, Params, TwoStage
 from pipeline.params import Heatmaps as HeatmapSettings
-from pipeline.readings import Kept
+from pipeline.runtime import distributed
+from pipeline.runtime.devices import autocast
 
 Progress = Callable[[int, int], None]
 
@@ -164,7 +168,7 @@ def evaluate(
     """
     images = packed.Split.open(prepared, split)
     truth = [
-        transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
+        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
         for i in range(len(images))
     ]
     parts: list[tuple[list[int], Evaluation]] = []
@@ -185,8 +189,8 @@ def evaluate(
             boxes_true=box_t,
             threshold=level,
             found=found,
-            iou_predicted=scores.best_iou(box_p, real),
-            iou_true=scores.best_iou(box_t, real),
+            iou_predicted=metrics.best_iou(box_p, real),
+            iou_true=metrics.best_iou(box_t, real),
             curve_largest=curve.largest,
             curve_any=curve.any,
         )
@@ -238,7 +242,7 @@ def read(
     with keeper.recording(len(loader)) if keeper else nullcontext() as recorder:
         for batch, labels, these in loader.batches(order):
             batch = batch.to(device, non_blocking=True)
-            inputs = transforms.test_batch(batch, params.input.crop)
+            inputs = geometry.test_batch(batch, params.input.crop)
             seen = heatmaps(method, inputs, labels.to(device), params, params.train.precision)
             if recorder is not None and seen.features is not None:
                 recorder.add({"logits": seen.logits, "raw": seen.raw, "features": seen.features})
@@ -284,7 +288,7 @@ def test_loader(prepared: Path, split: str, params: Params, *, pin: bool = False
     return Loader(
         prepared,
         split,
-        transforms.test_size(params.input),
+        geometry.test_size(params.input),
         batch_size=params.evaluate.batch_size,
         workers=params.train.workers,
         cache_mib=params.train.cache_mib,
@@ -302,15 +306,15 @@ def centre_baseline(prepared: Path, split: str, params: Params) -> dict[str, flo
     """GT-known error of a centred box of half the image's area, and MaxBoxAcc over all its sizes."""
     images = packed.Split.open(prepared, split)
     truth = [
-        transforms.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
+        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
         for i in range(len(images))
     ]
     side = params.input.crop
     shares = np.linspace(0.05, 1, 20)
     iou = np.stack(
-        [scores.best_iou(centre_boxes(len(truth), side, share), truth) for share in shares], 1
+        [metrics.best_iou(centre_boxes(len(truth), side, share), truth) for share in shares], 1
     )
-    half = scores.best_iou(centre_boxes(len(truth), side, float(np.sqrt(0.5))), truth)
+    half = metrics.best_iou(centre_boxes(len(truth), side, float(np.sqrt(0.5))), truth)
     scored = ~np.isnan(half)
     if not scored.any():
         return {}
@@ -334,8 +338,8 @@ def predicted_maps(
             rows = kept.rows(("logits", "raw"), some)
             seen = Heatmaps(**rows, size=(side, side), box=params.box, features=None)
         else:
-            size = transforms.test_size(params.input)
-            batch = torch.stack([transforms.decode(images.encoded(i), size) for i in some])
-            seen = heatmaps(method, transforms.test_batch(batch.to(device), side), None, params)
+            size = geometry.test_size(params.input)
+            batch = torch.stack([geometry.decode(images.encoded(i), size) for i in some])
+            seen = heatmaps(method, geometry.test_batch(batch.to(device), side), None, params)
         parts.append(seen.maps[:, 0].cpu().numpy())
     return np.concatenate(parts)

@@ -9,11 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline import methods
-from pipeline.checkpoints import digest_file, save_weights
 from pipeline.errors import UserError
-from pipeline.methods.cam import Method
-from pipeline.outputs import read_json, whole_directory, write_json
+from pipeline.files import read_json, whole_directory, write_json
+from pipeline.methods.base import Method
 from pipeline.params import Input, Params, Section
+from pipeline.training.checkpoint import digest_file, save_weights
 
 
 @dataclass(frozen=True)

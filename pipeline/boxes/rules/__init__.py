@@ -1,0 +1,1 @@
+"""Box rules: from a heatmap to one box."""

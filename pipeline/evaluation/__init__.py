@@ -1,0 +1,1 @@
+"""Boxes against true boxes: evaluation, metrics, and every file of results."""

@@ -1,0 +1,1 @@
+"""Hiding masks and blocks that several methods share."""

@@ -1,0 +1,1 @@
+"""Prepared images as batches: decoding, caching, and train and test geometry."""

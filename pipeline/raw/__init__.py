@@ -1,0 +1,1 @@
+"""Published data as files: archives, downloads, and the one decoder of images."""

@@ -1,0 +1,1 @@
+"""The report: tables beside the published ones, studies, plots."""

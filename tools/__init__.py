@@ -1,0 +1,1 @@
+"""Commands that people type; DVC runs none of them."""
