@@ -47,7 +47,7 @@ import json, time
 from pathlib import Path
 import torch
 from pipeline import packed
-from pipeline.loading import Loader
+from pipeline.loading.loader import Loader
 prepared = Path("data/prepared")
 started = time.perf_counter()
 split = packed.Split.open(prepared, "train")

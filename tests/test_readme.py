@@ -41,7 +41,7 @@ def test_every_command_it_shows_exists() -> None:
     targets = set(re.findall(r"^(?:\$ )?make (\w+)", TEXT, re.M))
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert targets and all(f"\n{target}:" in makefile for target in targets)
-    named = set(re.findall(r"stages\.preset ([a-z]\S*)", TEXT))
+    named = set(re.findall(r"tools\.preset ([a-z]\S*)", TEXT))
     assert len(named) >= 4 and named <= presets.PRESETS.keys()
 
 

@@ -128,7 +128,7 @@ def components(
     levels, falls, taus = _levels(values[None], thresholds, protocol, 1)
     boxes = np.empty((1, taus.shape[1], 4), np.int32)
 
-    from pipeline.boxes.sweep.kernels import every_span
+    from pipeline.boxes.threshold_sweep.kernels import every_span
 
     found = every_span(levels, protocol == "wsoleval", boxes, np.empty((1, 0, 0, 0), np.bool_))
     spans = np.concatenate([part.view(np.int32).reshape(-1, 6) for part in found])
@@ -158,7 +158,7 @@ def _sweep(
     largest, every = np.empty((2, images, 0 if truth is None else steps), np.float32)
     cells = np.zeros((images, steps, *grid) if grid else (images, 0, 0, 0), np.bool_)
 
-    from pipeline.boxes.sweep.kernels import curves
+    from pipeline.boxes.threshold_sweep.kernels import curves
 
     def work(part: slice) -> None:
         curves(
@@ -192,7 +192,7 @@ def _levels(
     levels = np.empty((len(maps), maps.shape[1] + 2, maps.shape[2] + 2), small)
     falls = np.zeros(len(maps), np.bool_)
 
-    from pipeline.boxes.sweep import levels as quantised
+    from pipeline.boxes.threshold_sweep import levels as quantised
 
     fill = quantised.byte_levels if protocol == "wsoleval" else quantised.float_levels
 

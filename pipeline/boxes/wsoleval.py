@@ -112,7 +112,7 @@ def count_pixels(
     limits = np.append(np.asarray(thresholds, np.float64), 1)
     counts = np.zeros((len(maps), 2, len(limits) + 1), np.int64)
 
-    from pipeline.boxes.sweep.levels import count_levels
+    from pipeline.boxes.threshold_sweep.levels import count_levels
 
     def work(part: slice) -> None:
         count_levels(maps[part], masks[part], limits, counts[part])

@@ -12,7 +12,7 @@ from pipeline.files import whole_directory, whole_file, write_text
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.outputs import whole_directory, whole_file
+from pipeline.files import whole_directory, whole_file
 with whole_directory(Path(sys.argv[1]) / "folder") as folder, whole_file(Path(sys.argv[1]) / "file") as file:
     (folder / "half").write_text("half")
     file.write_text("half")

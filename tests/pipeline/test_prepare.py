@@ -22,7 +22,7 @@ from pipeline.params.settings import Prepare
 from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
 from tests import tiny
-from tests.imports import ROOT, imported
+from tests.imports import ROOT
 from tests.made import cub_files, encode, every, noise, tar
 
 SETTINGS = Prepare(
@@ -276,22 +276,6 @@ def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
     assert [figure.pop("dataset") for figure in figures[::2]] == ["cub", "folder"]
     assert figures[:2] == figures[2:]
     assert figures[0]["n_boxes"] == len(figures[1]) == 4
-
-
-def test_the_fingerprint_is_of_all_code_that_decides_the_bytes() -> None:
-    names = sorted(path.stem for path in (ROOT / "pipeline" / "datasets").glob("[a-z]*.py"))
-    assert len(names) >= 4
-    # What only draws, fetches or checks what is in data/raw, or tells, writes and names files.
-    others = {"creatures", "disk", "errors", "fetch", "habitat", "outputs", "parts"}
-    for name in names:
-        files = imported(ROOT / "pipeline" / "preparing.py") | imported(
-            ROOT / "pipeline" / "datasets" / f"{name}.py"
-        )
-        found = {file.relative_to(ROOT / "pipeline").as_posix() for file in files}
-        found = {f for f in found if not f.startswith("params/") and f[:-3] not in others}
-        if name == "folder":  # reads no archive
-            found.add("archives.py")
-        assert found == {*prepare.CODE, f"datasets/{name}.py"}
 
 
 def test_the_fingerprint_tells_settings_apart() -> None:

@@ -229,7 +229,7 @@ def test_every_dvc_experiment_gets_a_run(
 def test_a_port_in_use_is_told_with_a_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port} .*in use.*stages\.ui --port 5001"):
+        with pytest.raises(UserError, match=rf"port {port} .*in use.*tools\.ui --port 5001"):
             ui.check_free(port)
     ui.check_free(mlflow_session.free_port())
     with pytest.raises(UserError, match="port 70000"):

@@ -104,8 +104,8 @@ def test_wsoleval_is_opencv_at_every_threshold(
 @pytest.mark.parametrize("protocol", boxes.PROTOCOLS)
 @pytest.mark.parametrize("seed", range(4))
 def test_smooth_maps_whose_runs_are_gathered(protocol: boxes.Protocol, seed: int) -> None:
-    from pipeline.boxes.sweep.basins import basins_room, find_basins, gather_runs
-    from pipeline.boxes.sweep.runs import find_runs, runs_room
+    from pipeline.boxes.threshold_sweep.basins import basins_room, find_basins, gather_runs
+    from pipeline.boxes.threshold_sweep.runs import find_runs, runs_room
 
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:48, :56]

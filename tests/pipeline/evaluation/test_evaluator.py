@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline import packed, params
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
-from pipeline.methods import base
+from pipeline.methods import base, cam
 from pipeline.model.predictor import Predictor
 from pipeline.params import Params
 from tests import tiny
@@ -35,7 +35,7 @@ class Oracle(base.Method):
     """Every class's map is high where its colour is: blue, green, red are channels 2, 1, 0."""
 
     def __init__(self) -> None:
-        super().__init__(Colours(), 3, base.Params())  # type: ignore[arg-type]
+        super().__init__(Colours(), 3, cam.Params())  # type: ignore[arg-type]
         weights = torch.tensor([[-1.0, -1, 2], [-1, 2, -1], [2, -1, -1]])
         self.classifier.weight.data.copy_(weights)
 

@@ -479,7 +479,7 @@ def test_a_short_run_has_system_metrics_also_of_the_gpu(
 
 
 class Stub:
-    """Stands in for pipeline.predictor: the box is the right half of the picture."""
+    """Stands in for pipeline.model.predictor: the box is the right half of the picture."""
 
     def __init__(self, folder: Path) -> None:
         self.label = json.loads((folder / "model.json").read_text())["class_names"][0]
@@ -560,7 +560,7 @@ def test_the_served_model_names_every_package_its_code_imports() -> None:
     import ast
 
     code = {ROOT / "pipeline" / "tracking" / "served_model.py"} | imported(
-        ROOT / "pipeline" / "predictor.py"
+        ROOT / "pipeline" / "model" / "predictor.py"
     )
     code |= set((ROOT / "pipeline" / "methods").glob("*.py"))
     names = set()

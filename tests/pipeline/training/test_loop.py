@@ -119,8 +119,9 @@ def test_a_compiled_step_agrees_with_a_plain_one(tmp_path: Path, prepared: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import params, training
-from pipeline.checkpoints import Checkpoint
+from pipeline import params
+from pipeline.training import loop as training
+from pipeline.training.checkpoint import Checkpoint
 
 def stop(epoch, step, steps):
     if (epoch, step) == (int(sys.argv[3]), int(sys.argv[4])):

@@ -10,8 +10,8 @@ Indices are unsigned: numba need not ask whether they count from the end.
 
 import numpy as np
 
-from pipeline.boxes.sweep.levels import jit
-from pipeline.boxes.sweep.runs import AFTER, ARCS, BEFORE, GAPS, neighbour
+from pipeline.boxes.threshold_sweep.levels import jit
+from pipeline.boxes.threshold_sweep.runs import AFTER, ARCS, BEFORE, GAPS, neighbour
 
 # What a basin's runs of one level add to a component: their box, pixels, first pixel in raster order and
 # change of area and Euler number.

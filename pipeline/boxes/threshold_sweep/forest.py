@@ -8,9 +8,9 @@ makes of structs.
 
 import numpy as np
 
-from pipeline.boxes.sweep.basins import find_basins, find_edges, gather_runs, sort_runs
-from pipeline.boxes.sweep.contours import largest_contour, least_area
-from pipeline.boxes.sweep.levels import jit
+from pipeline.boxes.threshold_sweep.basins import find_basins, find_edges, gather_runs, sort_runs
+from pipeline.boxes.threshold_sweep.contours import largest_contour, least_area
+from pipeline.boxes.threshold_sweep.levels import jit
 
 # Kept up to date for components that live. Parents lie apart: finding them is most of the work, and
 # alone they fit the fastest cache.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pipeline.boxes.sweep.basins import basins_room
-from pipeline.boxes.sweep.forest import SPAN, forest_room, grow
-from pipeline.boxes.sweep.levels import jit
-from pipeline.boxes.sweep.runs import find_runs, runs_room
+from pipeline.boxes.threshold_sweep.basins import basins_room
+from pipeline.boxes.threshold_sweep.forest import SPAN, forest_room, grow
+from pipeline.boxes.threshold_sweep.levels import jit
+from pipeline.boxes.threshold_sweep.runs import find_runs, runs_room
 
 
 @jit

@@ -29,9 +29,9 @@ def _compiled() -> Callable[[Callable[..., Any]], Any]:
     """
     config: Any = numba.config
     here = Path(__file__).parent
-    text = b"".join(path.read_bytes() for path in sorted(here.glob("sweep*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
     # DVC runs experiments in copies of the repository that it deletes: the main one keeps the cache.
-    root = Path(config.CACHE_DIR or Path(os.environ.get("DVC_ROOT", here.parents[1])) / ".numba")
+    root = Path(config.CACHE_DIR or Path(os.environ.get("DVC_ROOT", here.parents[2])) / ".numba")
     cache = root / f"sweep-{hashlib.sha256(text).hexdigest()[:16]}"
 
     def decorate(function: Callable[..., Any]) -> Any:

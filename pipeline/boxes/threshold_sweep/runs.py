@@ -12,7 +12,7 @@ Maps lie in a frame, row after row, `stride` = W + 2 pixels each; pixels are cou
 
 import numpy as np
 
-from pipeline.boxes.sweep.levels import jit
+from pipeline.boxes.threshold_sweep.levels import jit
 
 EAST, NORTH, WEST, SOUTH = 0, 2, 4, 6
 SIDES = 1 << EAST | 1 << NORTH | 1 << WEST | 1 << SOUTH

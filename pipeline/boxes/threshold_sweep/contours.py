@@ -6,8 +6,8 @@ Euler number. A component with holes has its border traced, and only if its boun
 component is the largest.
 """
 
-from pipeline.boxes.sweep.levels import jit
-from pipeline.boxes.sweep.runs import neighbour
+from pipeline.boxes.threshold_sweep.levels import jit
+from pipeline.boxes.threshold_sweep.runs import neighbour
 
 
 @jit
