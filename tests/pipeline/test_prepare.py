@@ -330,10 +330,11 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from pipeline import packed, preparing
+from pipeline import packed
+from pipeline import prepare as preparing
 from pipeline.datasets import Report
 packed.IMAGES_PER_FILE, packed.ROWS_PER_BATCH = 100, 10
-from tests.pipeline.test_preparing import large
+from tests.pipeline.test_prepare import large
 large(int(sys.argv[1]), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
