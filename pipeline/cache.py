@@ -1,7 +1,8 @@
-"""Finished files of work that may be cut short, kept until all of it is done and saved.
+"""Resumable outputs, one folder per fingerprint; the project's root, and paths relative to it.
 
-DVC empties a stage's outputs before it runs, and an experiment's temporary copy of the project ends with
-it. What must outlive both lies in the project's own `.checkpoints/<stage>/<fingerprint>/`.
+DVC empties a stage's outputs before it runs, and deletes an experiment's temporary copy of the project
+with it. What must outlive both lies in `.checkpoints/` of the project itself. No other module knows
+that name, or DVC_ROOT.
 """
 
 import contextlib
@@ -16,19 +17,60 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets import project_path
 from pipeline.files import whole_directory
 
 FORGOTTEN = 7 * 24 * 3600  # seconds after which work that nobody went on with is removed
 ROOM = 3  # times its size that must be free
 
 
-def fingerprint(values: Mapping[str, Any], code: Iterable[bytes]) -> str:
-    """Name of all that decides an output's bytes: `values`, and the `code` that computes it."""
-    sha = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for content in code:
-        sha.update(hashlib.sha256(content).digest())
-    return sha.hexdigest()[:32]
+def project_root() -> Path:
+    """The project's folder, absolute: DVC's main repository, also from an experiment's copy of it.
+
+    DVC_ROOT where DVC runs the command, else the nearest parent with `.dvc`, else the working directory.
+    """
+    if given := os.environ.get("DVC_ROOT"):
+        return Path(given).resolve()
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def project_path(text: str) -> Path:
+    """A path of params.yaml: absolute, from `~`, or relative to the project.
+
+    As written where the project is the working directory, which keeps messages short.
+    """
+    path = Path(text).expanduser()
+    return path if in_project() else project_root() / path
+
+
+def in_project() -> bool:
+    """Whether this process runs in the project itself, not in an experiment's copy of it."""
+    return project_root() == Path.cwd().resolve()
+
+
+def store(*names: str) -> Path:
+    """A file or folder that outlives experiments: `.checkpoints/<names>` of the project."""
+    return project_root().joinpath(".checkpoints", *names)
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """SHA-256 of `parts`, each preceded by its length."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big"))
+        sha.update(part)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(values: Mapping[str, Any], contents: Iterable[bytes]) -> str:
+    """Name of all that decides an output's bytes: `values`, and the `contents` of code and data."""
+    return digest([json.dumps(values, sort_keys=True).encode(), *contents])[:32]
 
 
 @contextmanager
@@ -38,7 +80,7 @@ def held(stage: str, name: str, say: Callable[[str], None]) -> Iterator[Path]:
     It outlives the block unless it is empty: what the stage leaves is safe only when DVC has saved it,
     after its end; then `drop_saved` removes the folder.
     """
-    folder = project_path(".checkpoints") / stage / name
+    folder = store(stage, name)
     _forget(folder.parent, folder)
     lock = _locked(folder, say)
     try:
@@ -70,7 +112,7 @@ def hand_over(folder: Path, files: Iterable[Path], output: Path) -> None:
 
 def drop_saved(stage: str, output: Path) -> None:
     """Remove the folders of the work that is in `output`; for a later stage, as DVC has saved it then."""
-    for folder in (project_path(".checkpoints") / stage).glob("*"):
+    for folder in store(stage).glob("*"):
         with contextlib.suppress(FileNotFoundError):  # unfinished, or removed by another process
             if (folder / "meta.json").read_bytes() == (output / "meta.json").read_bytes():
                 _remove(folder)
@@ -90,9 +132,9 @@ def _locked(folder: Path, say: Callable[[str], None]) -> int:
         os.close(lock)  # who had it has finished and removed it
 
 
-def _forget(store: Path, ours: Path) -> None:
-    """Remove the folders that nobody has gone on with for long."""
-    for folder in store.glob("*"):
+def _forget(folders: Path, ours: Path) -> None:
+    """Remove the folders that no process has resumed for long."""
+    for folder in folders.glob("*"):
         with contextlib.suppress(FileNotFoundError):  # another process was first
             if folder != ours and time.time() - folder.stat().st_mtime > FORGOTTEN:
                 _remove(folder)

@@ -31,8 +31,9 @@ def main() -> None:
 def run(key: str, settings: Params) -> None:
     """Train (or take the same training finished before) and evaluate; write metrics/ablation/<key>/."""
     from pipeline import packed, tracking
+    from pipeline.cache import digest, digest_file
     from pipeline.runtime import distributed, precision
-    from pipeline.training.checkpoint import Checkpoint, digest, digest_file, fingerprint
+    from pipeline.training.checkpoint import Checkpoint, fingerprint
     from stages.evaluate import evaluate
     from stages.train import trained, write_history
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline import params
+from pipeline import cache, params
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from stages import entry
@@ -16,7 +16,7 @@ def main() -> None:
     try:
         params.load_all()
     except UserError:
-        if "DVC_EXP_NAME" in os.environ and Path.cwd() == Path(os.environ["DVC_ROOT"]).resolve():
+        if "DVC_EXP_NAME" in os.environ and cache.in_project():
             print(
                 "note: `dvc exp run -S` leaves its values in params.yaml, also when it fails: correct them, "
                 "or take back all that is not committed with `git checkout params.yaml`",

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline import cache, methods, packed, params, tracking
+from pipeline.cache import digest_file
 from pipeline.files import write_csv, write_json
 from pipeline.methods.base import Method
 from pipeline.model import saved
@@ -14,7 +15,7 @@ from pipeline.params import Params
 from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
 from pipeline.training import loop
-from pipeline.training.checkpoint import Checkpoint, digest_file, fingerprint
+from pipeline.training.checkpoint import Checkpoint, fingerprint
 from stages import sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 

@@ -17,11 +17,11 @@ from typing import Any
 import yaml
 
 from pipeline import params
+from pipeline.cache import project_root
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import read_csv
 from pipeline.files import read_json
 from pipeline.tracking import Run, journal, store
-from pipeline.tracking.journal import find_root
 from pipeline.tracking.mirror import MODEL, Mirror
 from pipeline.tracking.store import Store
 from stages import entry
@@ -49,9 +49,9 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.command == "status":
-        status(find_root())
+        status(project_root())
     else:
-        sync(find_root(), to=given.to, again=given.again)
+        sync(project_root(), to=given.to, again=given.again)
         restore_all(given.experiments)
 
 
@@ -60,7 +60,7 @@ def deliver_rest() -> None:
     if os.environ.get("WSOL_TRACKING") == "off":
         return
     try:
-        sync(find_root())
+        sync(project_root())
         restore_all(experiments=False)
     except Exception as error:  # tracking never fails a stage
         print(f"tracking: {error}; later: python -m tools.track sync", file=sys.stderr)
@@ -174,7 +174,7 @@ def restore(folder: Path, origin: dict[str, str]) -> bool:
         return False
     values = read_json(localization)
     digest = hashlib.sha256(localization.read_bytes()).hexdigest()
-    target = store.current(find_root())
+    target = store.current(project_root())
     model = values["model_sha256"]
     if store.runs(target, {MODEL: model, "localization.sha256": digest}):
         return False

@@ -11,9 +11,9 @@ import time
 import urllib.error
 import urllib.request
 
+from pipeline.cache import project_root
 from pipeline.errors import UserError
 from pipeline.tracking import store
-from pipeline.tracking.journal import find_root
 from pipeline.tracking.store import Store
 from stages import entry
 from tools import track
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     port: int = parser.parse_args().port
-    root = find_root()
+    root = project_root()
     target = store.current(root)
     if target.uri.startswith("http"):
         raise UserError(

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.params.section import project_path as project_path
 
 SplitName = Literal["train", "val", "test"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import packed
+from pipeline.cache import digest
 from pipeline.evaluation import metrics
 from pipeline.evaluation.evaluator import Evaluation, thresholds_of
 from pipeline.loading import geometry
 from pipeline.params import Params
-from pipeline.training.checkpoint import digest
 
 Row = dict[str, Any]
 DELTAS = (30, 50, 70)

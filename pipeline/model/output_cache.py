@@ -3,7 +3,6 @@
 Named tensors, one row per image, each a memory-mapped .npy file, written as the batches come by.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import code
+from pipeline import cache, code
 from pipeline.files import whole_directory
 from pipeline.params import Params
 from pipeline.runtime.devices import pick_device
-from pipeline.training.checkpoint import digest, environment, project_root
+from pipeline.training.checkpoint import environment
 
 Rows = dict[str, Tensor]
 
@@ -45,19 +44,17 @@ class Kept:
             "precision": params.train.precision,
             "device": str(pick_device(params.train.device)),
         }
-        name = digest(
+        name = cache.fingerprint(
+            what,
             [
-                json.dumps(what, sort_keys=True).encode(),
                 (prepared / "meta.json").read_bytes(),
                 *code.fingerprints(
                     "pipeline.evaluation.evaluator", f"pipeline.methods.{params.method}"
                 ),
                 *environment(),
-            ]
-        )[:32]
-        return cls(
-            project_root() / ".checkpoints" / "readings" / name, params.evaluate.keep_mib * 2**20
+            ],
         )
+        return cls(cache.store("readings", name), params.evaluate.keep_mib * 2**20)
 
     def missing(self, names: Sequence[str]) -> str | None:
         """Why a forward pass must give the named tensors; None if they are all here."""

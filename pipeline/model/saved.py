@@ -9,11 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline import methods
+from pipeline.cache import digest_file
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_directory, write_json
 from pipeline.methods.base import Method
 from pipeline.params import Input, Params, Section
-from pipeline.training.checkpoint import digest_file, save_weights
+from pipeline.training.checkpoint import save_weights
 
 
 @dataclass(frozen=True)

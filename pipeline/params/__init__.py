@@ -12,13 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.cache import project_path
 from pipeline.errors import UserError
 from pipeline.params import yamlfile
 from pipeline.params.section import (
     FilePath,
     Section,
     described,
-    in_place,
     unknown,
     validated,
     wrong,
@@ -305,7 +305,7 @@ def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
 def _missing_weights(weights: object) -> list[str]:
     """A file of weights that is not there, which no stage would ask for before it trains."""
     named = isinstance(weights, str) and weights not in ("none", "imagenet")
-    if not named or not Path(str(weights)).suffix or Path(in_place(str(weights))).is_file():
+    if not named or not Path(str(weights)).suffix or project_path(str(weights)).is_file():
         return []  # what is no file's name is told with the whole file
     return [
         f"weights is {weights!r}, and there is no such file; allowed: none, imagenet, or a file"

@@ -3,16 +3,15 @@
 import difflib
 import json
 import math
-import os
 import types
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pipeline.cache import project_path
 from pipeline.params import yamlfile
 
 
@@ -36,21 +35,11 @@ class Section(BaseModel):
         return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def project_path(text: str) -> Path:
-    """A path of params.yaml: absolute, from `~`, or relative to the project.
-
-    The project is DVC_ROOT where DVC runs a stage, since experiments run in a temporary copy.
-    """
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(text).expanduser()
+def _in_place(text: str) -> str:
+    return str(project_path(text))
 
 
-def in_place(text: str) -> str:
-    """A file's path to open from where the stage runs: as written if that is the project itself."""
-    here = Path(os.environ.get("DVC_ROOT", ".")).resolve() == Path.cwd()
-    return str(Path(text).expanduser() if here else project_path(text))
-
-
-FilePath = Annotated[str, AfterValidator(in_place)]
+FilePath = Annotated[str, AfterValidator(_in_place)]
 """A file that params.yaml names."""
 
 S = TypeVar("S", bound=Section)

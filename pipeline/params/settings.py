@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.params.section import Section, in_place
+from pipeline.cache import project_path
+from pipeline.params.section import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -173,7 +174,7 @@ def _weights(value: str) -> str:
         ".pt",
     ):
         raise ValueError("none, imagenet, or a state-dict file (.safetensors, .pth, .pt)")
-    return value if value in ("none", "imagenet") else in_place(value)
+    return value if value in ("none", "imagenet") else str(project_path(value))
 
 
 class File(Section):

@@ -2,14 +2,13 @@
 
 import hashlib
 import http.client
-import os
 import shutil
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipeline import files
+from pipeline import cache, files
 from pipeline.datasets import Report
 from pipeline.errors import UserError
 
@@ -24,7 +23,7 @@ def is_url(source: str) -> bool:
 
 def partials() -> Path:
     """Where half of a download waits for the rest: outside every stage's outputs, which DVC deletes."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / "download"
+    return cache.store("download")
 
 
 def fetch(url: str, target: Path, report: Report) -> None:

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from pipeline import backbones
+from pipeline import backbones, cache
 from pipeline.files import read_json, write_json
 from pipeline.params import Params
 from pipeline.runtime.devices import autocast, pick_device
 from pipeline.runtime.distributed import agreed, share
-from pipeline.training.checkpoint import environment, project_root
+from pipeline.training.checkpoint import environment
 
 GAIN = 1.2
 """How many times faster bf16 must be: below, it is not worth the digits, and noise could choose."""
@@ -31,7 +31,7 @@ def resolved(params: Params) -> Params:
 
 def _faster(params: Params) -> str:
     device = pick_device(params.train.device)
-    path = project_root() / ".checkpoints" / "precision.json"
+    path = cache.store("precision.json")
     known = read_json(path) if path.exists() else {}
     machine = b" ".join(environment()).decode()
     key = f"{params.backbone} {params.input.crop} px, {device.type}, {machine}"

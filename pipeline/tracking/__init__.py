@@ -22,9 +22,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Concatenate, ParamSpec
 
+from pipeline.cache import project_root
 from pipeline.evaluation.figures import curve, figures, read_csv
 from pipeline.tracking import provenance, serving, store
-from pipeline.tracking.journal import Journal, find_root, now
+from pipeline.tracking.journal import Journal, now
 from pipeline.tracking.mirror import EVALUATION, MODEL, Mirror
 from pipeline.tracking.system_metrics import Sampler
 
@@ -76,7 +77,7 @@ class Run:
         if os.environ.get("WSOL_TRACKING") == "off":
             return
         try:
-            root = find_root()
+            root = project_root()
             self._journal = Journal(root, key, reopen)
         except OSError as error:  # a full or read-only disk
             self._say(f"nothing of this run is kept: {error}")

@@ -11,7 +11,6 @@ is locked by the run that writes it for as long as it lives, `.sent` by whoever 
 import errno
 import fcntl
 import json
-import os
 import shutil
 import threading
 import time
@@ -23,19 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 Event = dict[str, Any]
-
-
-def find_root() -> Path:
-    """The repository that keeps journals and runs.
-
-    Inside `dvc exp run --temp` or `--queue` the working directory is a copy that will be deleted;
-    DVC_ROOT then still names the repository itself. Without it: the nearest parent with `.dvc`,
-    else the working directory.
-    """
-    if given := os.environ.get("DVC_ROOT"):
-        return Path(given).resolve()
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def now() -> int:

@@ -6,12 +6,9 @@ afterwards the finished weights, so that the same training asked for twice (by t
 ablation, or by variants that differ only in how boxes are read) is done once.
 """
 
-import hashlib
-import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,30 +17,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import code
+from pipeline import cache, code
 from pipeline.files import read_json, translate_errors, whole_directory, whole_file, write_json
 from pipeline.params import Params, leaves
 from pipeline.runtime.distributed import share
-
-
-def project_root() -> Path:
-    """The folder that outlives an experiment: DVC's main repository, also from a temporary copy of it."""
-    return Path(os.environ.get("DVC_ROOT", Path.cwd()))
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """SHA-256 of `parts`, each preceded by its length."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "big"))
-        sha.update(part)
-    return sha.hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def training_params(params: Params) -> dict[str, Any]:
@@ -53,12 +30,12 @@ def training_params(params: Params) -> dict[str, Any]:
         extra = type(params.method_params).model_fields[name].json_schema_extra
         marks = extra if isinstance(extra, dict) else {}
         if marks.get("file") and value is not None and Path(value).is_file():
-            value = digest_file(Path(value))
+            value = cache.digest_file(Path(value))
         if marks.get("when") != "evaluation":
             method[name] = value
     weights = params.weights
     if Path(weights).is_file():
-        weights = digest_file(Path(weights))
+        weights = cache.digest_file(Path(weights))
     train = params.train.model_dump(mode="json", exclude={"workers", "cache_mib"})
     return {
         "dataset": params.dataset,
@@ -75,14 +52,14 @@ def training_params(params: Params) -> dict[str, Any]:
 
 def fingerprint(params: Params, prepared: Path) -> str:
     """Name of a training: the same name promises the same weights on the same kind of machine."""
-    return digest(
+    return cache.fingerprint(
+        training_params(params),
         [
-            json.dumps(training_params(params), sort_keys=True).encode(),
             (prepared / "meta.json").read_bytes(),
             *code.fingerprints("pipeline.training.loop", f"pipeline.methods.{params.method}"),
             *environment(),
-        ]
-    )[:32]
+        ],
+    )
 
 
 def environment() -> list[bytes]:
@@ -100,7 +77,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, fingerprint: str) -> "Checkpoint":
-        return cls(project_root() / ".checkpoints" / fingerprint)
+        return cls(cache.store(fingerprint))
 
     @property
     def fingerprint(self) -> str:

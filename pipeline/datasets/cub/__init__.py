@@ -14,7 +14,8 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from pipeline.datasets import Dataset, Entry, Report, project_path
+from pipeline.cache import project_path
+from pipeline.datasets import Dataset, Entry, Report
 from pipeline.errors import UserError
 from pipeline.params.section import Section
 from pipeline.raw import archives

@@ -14,7 +14,8 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, draw, project_path
+from pipeline.cache import project_path
+from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, draw
 from pipeline.errors import UserError
 from pipeline.files import write_csv
 from pipeline.params.section import Section

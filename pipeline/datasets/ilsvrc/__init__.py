@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice, project_path
+from pipeline.cache import project_path
+from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_file, write_json
 from pipeline.params.section import Section

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline import tracking
+from pipeline.cache import project_root
 from pipeline.tracking import journal, serving, store
 from pipeline.tracking.store import Store
 from tests import mlflow_session
@@ -66,12 +67,12 @@ def trained() -> None:
 
 def all_runs(target: Store | None = None) -> list[Any]:
     """MLflow's runs, the oldest first."""
-    client, experiment = store.connect(target or store.current(journal.find_root()))
+    client, experiment = store.connect(target or store.current(project_root()))
     return list(client.search_runs([experiment], order_by=["attributes.start_time ASC"]))
 
 
 def history(run: Any, key: str, target: Store | None = None) -> list[tuple[int, float]]:
-    client, _ = store.connect(target or store.current(journal.find_root()))
+    client, _ = store.connect(target or store.current(project_root()))
     return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
 
 
@@ -660,9 +661,9 @@ def test_the_root_is_that_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    assert journal.find_root() == tmp_path
+    assert project_root() == tmp_path
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "a"))
-    assert journal.find_root() == tmp_path / "a"
+    assert project_root() == tmp_path / "a"
 
 
 def test_passwords_are_used_but_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
