@@ -240,7 +240,9 @@ class Peer:
 class PeerASS(ass.Method):
     """Algorithm 1 as one would write it: image by image."""
 
-    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
+    def on_feature(
+        self, point: str, features: Tensor, targets: Tensor | None, ratio: float
+    ) -> Tensor:
         if point not in self.params.plug_points:
             return features
         attention = features.mean(1, keepdim=True).detach()
@@ -253,7 +255,8 @@ class PeerASS(ass.Method):
             ys, xs = torch.nonzero(peak, as_tuple=True)
             spread = ys.float().var(unbiased=False) + xs.float().var(unbiased=False)
             count, area = peak.sum().item(), target.sum().item()
-            if count >= p.min_peak_pixels and spread.item() >= p.dispersion_threshold:
+            few, wide = ratio**2 * p.min_peak_pixels, ratio**2 * p.dispersion_threshold
+            if count >= few and spread.item() >= wide:
                 mask[i, 0][peak | (a < p.background_threshold * top)] = 0
             elif area / a.numel() < p.small_target or count / area > p.peak_proportion:
                 continue

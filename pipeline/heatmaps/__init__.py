@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.layers.blocks import min_max
+from pipeline.layers.class_maps import min_max
 from pipeline.methods.base import Method, Outputs, full_precision
 from pipeline.params import Heatmaps
 

@@ -1,1 +1,1 @@
-"""Hiding masks and blocks that several methods share."""
+"""Building blocks that several methods share; each file is named after what it holds."""

@@ -1,6 +1,6 @@
-"""What hiding methods share: attention map, drop mask, dispersion and the choice between them.
+"""Attention map, drop mask, dispersion, and Algorithm 1's choice between masks.
 
-Maps are [B, 1, H, W]; a mask is boolean, True where a pixel is kept (the papers' 1), False where it is
+Maps are [B, 1, H, W]; a mask is boolean, True where a cell is kept (the papers' 1), False where it is
 hidden (their 0). Masks are constants to the gradient, and nothing here waits for the device.
 Source: Z. Zhang, "Localizing Object Position by Using only Image-level Labels", Concordia 2021, ch. 3.
 """
@@ -45,13 +45,13 @@ class Strategy(Section):
     peak_proportion: Fraction
     """a/d: a peak above this share of the target is left alone. Published: 0.3 (§3.3.1)."""
     dispersion_threshold: Weight
-    """Eq. 12's D from which a peak is dispersed; squared feature-map pixels. Published: 40 (§3.3.1)."""
+    """Eq. 12's D from which a peak is dispersed; squared cells at a 224 px input. Published: 40 (§3.3.1)."""
     variance_weight: Weight
     """μ1 of Eq. 12, without unit. Not published; 1 makes D the variance that §3.3.1 compares with 40."""
     isolated_weight: Weight
-    """μ2 of Eq. 12; squared pixels per isolated pixel. Not published; 0 for the same reason."""
+    """μ2 of Eq. 12; squared cells per isolated cell. Not published; 0 for the same reason."""
     min_peak_pixels: Annotated[int, Field(ge=1)]
-    """Condition (1) of §3.2: a peak of fewer pixels is not dispersed. The number is not published."""
+    """Condition (1) of §3.2: a peak of fewer cells, at a 224 px input, is not dispersed. Not published."""
 
     @model_validator(mode="after")
     def _background_lies_below_target(self) -> "Strategy":
@@ -76,7 +76,7 @@ def drop_mask(attention: Tensor, threshold: float) -> Tensor:
 def dispersion(hidden: Tensor, variance_weight: float, isolated_weight: float) -> Tensor:
     """Eq. 12: D = μ1 (Var(X) + Var(Y)) + μ2 P of each image's hidden pixels, float32 [B].
 
-    hidden: bool [B, 1, H, W]. Var is the population's, in squared pixels; P counts hidden pixels
+    hidden: bool [B, 1, H, W]. Var is the population's, in squared cells; P counts hidden cells
     without a hidden 8-neighbour. Nothing hidden gives 0.
     """
     variance = _variance(hidden.sum(2)) + _variance(hidden.sum(3))
@@ -95,12 +95,18 @@ def _variance(counts: Tensor) -> Tensor:
 
 
 def select(
-    attention: Tensor, params: Strategy, peak_mask: Tensor | None = None
+    attention: Tensor,
+    params: Strategy,
+    ratio: float,
+    peak_mask: Tensor | None = None,
+    dispersed_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Algorithm 1, per image: a mask [B, 1, H, W] and the index in BRANCHES [B] that it came from.
 
     A dispersed peak is hidden with the background; else a small target, or one that is mostly peak, is
-    passed raw; else `peak_mask` is used (by default Eq. 11's).
+    passed raw; else the peak is hidden. The peak is Eq. 11's, unless `dispersed_mask` replaces it in the
+    first case or `peak_mask` in the last. ratio: see `cells.side_ratio`; dispersion and number of cells
+    grow with its square.
     """
     kept = drop_mask(attention, params.hide_threshold)
     background = drop_mask(attention, params.background_threshold)
@@ -109,13 +115,15 @@ def select(
     d = _pixels(~drop_mask(attention, params.target_threshold))
     v = dispersion(~kept, params.variance_weight, params.isolated_weight)
 
-    dispersed = (a >= params.min_peak_pixels) & (v >= params.dispersion_threshold)
+    area = ratio**2
+    dispersed = (a >= area * params.min_peak_pixels) & (v >= area * params.dispersion_threshold)
     passed = (d / b < params.small_target) | (a / d > params.peak_proportion)
     branch = torch.where(dispersed, 0, torch.where(passed, 1, 2))
 
     chosen = branch[:, None, None, None]
+    object_left = (kept if dispersed_mask is None else dispersed_mask) & ~background
     raw_or_peak = (chosen == 1) | (kept if peak_mask is None else peak_mask)
-    return torch.where(chosen == 0, kept & ~background, raw_or_peak), branch
+    return torch.where(chosen == 0, object_left, raw_or_peak), branch
 
 
 def _pixels(region: Tensor) -> Tensor:
@@ -123,7 +131,7 @@ def _pixels(region: Tensor) -> Tensor:
 
 
 class BranchCounter(nn.Module):
-    """How many images took each branch at each plug point, counted on the device that computes."""
+    """Number of images per plug point and branch, counted on the device that computes."""
 
     counts: Tensor
 

@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.layers import blocks
+from pipeline.layers import class_maps
+from pipeline.layers.conv_head import conv_head
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
@@ -29,22 +30,22 @@ class Params(Section):
 
 def kept(maps: Tensor, threshold: float) -> Tensor:
     """Where a map [..., h, w], normalised from 0 to 1, stays below δ; a constant to the gradient."""
-    return blocks.min_max(maps.detach().float()) < threshold
+    return class_maps.min_max(maps.detach().float()) < threshold
 
 
 class Method(base.Method):
     params: Params
 
     def add_head(self, channels: int, num_classes: int) -> None:
-        self.first = blocks.conv_head(channels, self.params.width, num_classes)
-        self.second = blocks.conv_head(channels, self.params.width, num_classes)
+        self.first = conv_head(channels, self.params.width, num_classes)
+        self.second = conv_head(channels, self.params.width, num_classes)
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
         """A's maps; with targets also B's logits on the features that A's map of the label leaves."""
         maps = self.first(features)
         extras = {"maps": maps}
         if self.training and targets is not None:
-            left = kept(blocks.of_class(maps, targets[:, None]), self.params.erase_threshold)
+            left = kept(class_maps.of_class(maps, targets[:, None]), self.params.erase_threshold)
             extras["second"] = self.second(features * left).mean((2, 3), dtype=torch.float32)
         return Outputs(maps.mean((2, 3), dtype=torch.float32), features, extras)
 
@@ -54,10 +55,10 @@ class Method(base.Method):
 
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         """max(A_c, B_c), each normalised; B sees the features that A's map of that same class leaves."""
-        first = blocks.of_class(outputs.extras["maps"], classes)
+        first = class_maps.of_class(outputs.extras["maps"], classes)
         left = kept(first, self.params.erase_threshold)
         seen = outputs.features[:, None] * left[:, :, None]
         second = self.second(seen.flatten(0, 1)).unflatten(0, classes.shape)
         asked = classes[:, :, None, None, None].expand(-1, -1, 1, *second.shape[3:])
         second = second.gather(2, asked)[:, :, 0]
-        return torch.maximum(blocks.min_max(first.float()), blocks.min_max(second.float()))
+        return torch.maximum(class_maps.min_max(first.float()), class_maps.min_max(second.float()))

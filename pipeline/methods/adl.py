@@ -47,7 +47,9 @@ class Method(base.Method):
         self._drops = dict(zip(self.params.plug_points, drops, strict=True))
         return images, targets
 
-    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
+    def on_feature(
+        self, point: str, features: Tensor, targets: Tensor | None, ratio: float
+    ) -> Tensor:
         if point not in self._drops:
             return features
         if not self._drops[point]:

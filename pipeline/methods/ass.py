@@ -28,7 +28,9 @@ class Method(base.Method):
         super().__init__(backbone, num_classes, params)
         self.branches = hiding.BranchCounter(params.plug_points)
 
-    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
+    def on_feature(
+        self, point: str, features: Tensor, targets: Tensor | None, ratio: float
+    ) -> Tensor:
         if point not in self.params.plug_points:
             return features
         attention = hiding.attention_map(features)
@@ -36,7 +38,7 @@ class Method(base.Method):
             mask = hiding.drop_mask(attention, self.params.hide_threshold)
             branch = mask.new_full((len(mask),), hiding.BRANCHES.index("hidden"), dtype=torch.int64)
         else:
-            mask, branch = hiding.select(attention, self.params)
+            mask, branch = hiding.select(attention, self.params, ratio)
         self.branches.add(point, branch)
         return features * mask
 

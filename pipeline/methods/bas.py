@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pipeline.backbones import Backbone
-from pipeline.layers import blocks, hiding
+from pipeline.layers import class_maps, hiding
+from pipeline.layers.conv_head import conv_head
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
@@ -52,7 +53,7 @@ class Method(base.Method):
         nn.init.normal_(self.generator.weight, std=0.02)  # the authors' VGG16
 
     def add_head(self, channels: int, num_classes: int) -> None:
-        self.first = blocks.conv_head(channels, self.params.width, num_classes)
+        self.first = conv_head(channels, self.params.width, num_classes)
 
     def forward(
         self, images: Tensor, targets: Tensor | None = None, rest_only: bool = False
@@ -70,7 +71,7 @@ class Method(base.Method):
         outputs = self.head(self.backbone(images, at), targets)
         outputs.extras["masks"] = masks = self.generator(seen["features"]).float().sigmoid()
         if self.training and targets is not None:
-            mask = blocks.of_class(masks, targets[:, None])
+            mask = class_maps.of_class(masks, targets[:, None])
             outputs.extras["mask"] = mask
             left = seen["features"].detach() * (1 - mask)
             outputs.extras["background"] = self._frozen_rest(left)
@@ -105,7 +106,7 @@ class Method(base.Method):
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
         masks, count = outputs.extras["masks"], self.params.top_classes
         if not count:
-            return blocks.of_class(masks, classes)
+            return class_maps.of_class(masks, classes)
         best = outputs.logits.topk(min(count, self.num_classes), dim=1).indices
-        mean = blocks.of_class(masks, best).mean(1, keepdim=True)
+        mean = class_maps.of_class(masks, best).mean(1, keepdim=True)
         return mean.expand(-1, classes.shape[1], -1, -1)

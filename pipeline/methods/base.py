@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline import backbones
 from pipeline.backbones import Backbone
+from pipeline.layers.cells import side_ratio
 from pipeline.params import Section
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -67,8 +68,13 @@ class Method(nn.Module):
         """
         return images, targets
 
-    def on_feature(self, point: str, features: Tensor, targets: Tensor | None) -> Tensor:
-        """Place 2, in training, at every plug point of the backbone: what goes on in its stead."""
+    def on_feature(
+        self, point: str, features: Tensor, targets: Tensor | None, ratio: float
+    ) -> Tensor:
+        """Place 2, in training, at every plug point of the backbone: the replacement tensor.
+
+        ratio: the input's side over 224 px, by which numbers that count cells are scaled.
+        """
         return features
 
     def pool(self, features: Tensor) -> Tensor:
@@ -105,8 +111,10 @@ class Method(nn.Module):
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
         """The network once through; a method with streams, or blocks that stay in evaluation, has its own."""
 
+        ratio = side_ratio(images.shape[2], images.shape[3])
+
         def at(point: str, features: Tensor) -> Tensor:
-            return self.on_feature(point, features, targets)
+            return self.on_feature(point, features, targets, ratio)
 
         return self.head(
             self.backbone(images, at if self.training else backbones.identity), targets

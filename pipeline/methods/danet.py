@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
 from pipeline.errors import UserError
-from pipeline.layers import blocks, hiding
+from pipeline.layers import class_maps, hiding
+from pipeline.layers.conv_head import conv_head
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Images, Outputs
 from pipeline.params import FilePath, Section
@@ -72,7 +73,7 @@ class Method(base.Method):
         widths = (params.width // 2, params.width, params.width)
         self.heads = nn.ModuleDict(
             {
-                level: blocks.conv_head(c, width, self.sizes[level] * params.maps)
+                level: conv_head(c, width, self.sizes[level] * params.maps)
                 for level, c, width in zip(LEVELS, channels, widths, strict=True)
             }
         )
@@ -158,7 +159,7 @@ class Method(base.Method):
         size, found = outputs.extras["order"].shape[3:], []
         for level in LEVELS:
             groups = classes if level == "species" else self.get_buffer(level)[classes]
-            maps = blocks.of_class(outputs.extras[level].float(), groups)
+            maps = class_maps.of_class(outputs.extras[level].float(), groups)
             maps = maps.relu() if rectified else maps
             flat = F.interpolate(
                 maps.flatten(0, 1), size=size, mode="bilinear", align_corners=corners

@@ -11,15 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.layers import blocks
+from pipeline.layers import grid
 from pipeline.methods import base
 from pipeline.params import Section
 
 
 class Params(Section):
     cell_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Side of a cell, pixels, drawn for each image; 0 hides nothing. Published
-    (the authors' code): 0, 16, 32, 44, 56 at 224."""
+    """Side of a cell, drawn for each image, pixels at a 224 px input; 0 hides nothing. Published
+    (the authors' code): 0, 16, 32, 44, 56."""
     probability: Annotated[float, Field(ge=0, le=1)]
     """That a cell is hidden. Published: 0.5 (§4.1)."""
 
@@ -31,8 +31,8 @@ class Method(base.Method):
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         count, height, width = self.whole or len(images), *images.shape[2:]
-        drawn = blocks.draw_grid(
+        drawn = grid.draw_grid(
             self.params.cell_sizes, self.params.probability, (count, height, width), generator
         )
         sides, kept = (x[self.rows].to(images.device, non_blocking=True) for x in drawn)
-        return images * blocks.grid_mask(sides, kept, height, width), targets
+        return images * grid.grid_mask(sides, kept, height, width), targets

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
-from pipeline.layers import blocks, hiding
+from pipeline.layers import class_maps, hiding
+from pipeline.layers.non_local import NonLocal
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
@@ -87,7 +88,7 @@ class Method(base.Method):
         super().__init__(backbone, num_classes, params)
         self.points = [p for p in backbone.points if p in params.plug_points]
         widths = {point: backbone.channels[point] for point in self.points}
-        self.non_local = nn.ModuleDict({p: blocks.NonLocal(c) for p, c in widths.items()})
+        self.non_local = nn.ModuleDict({p: NonLocal(c) for p, c in widths.items()})
         self.projection = nn.ModuleDict({p: nn.Linear(c, 128) for p, c in widths.items()})
         self._draws: dict[str, tuple[bool, bool]] = {}
 
@@ -110,7 +111,7 @@ class Method(base.Method):
             if point not in self._draws:
                 return features
             raw = self.non_local[point](features).float().mean(1, keepdim=True)
-            attention = blocks.min_max(raw)
+            attention = class_maps.min_max(raw)
             peak, foreground, dropped, background = regions(attention.detach(), self.params)
             vectors = [
                 F.normalize(self.projection[point](masked_mean(features.float(), mask)), dim=1)

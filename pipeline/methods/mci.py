@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.layers import blocks, hiding
+from pipeline.layers import class_maps, grid, hiding
+from pipeline.layers.conv_head import conv_head
+from pipeline.layers.non_local import NonLocal
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
@@ -22,7 +24,7 @@ from pipeline.params import Section
 
 class Params(Section):
     cell_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-    """Side of a hidden cell, pixels, drawn for each image. Not published."""
+    """Side of a hidden cell, drawn for each image, pixels at a 224 px input. Not published."""
     probability: hiding.Fraction
     """That a cell goes to the second image. Not published; 0.5 shares them out evenly."""
     fusion_weight: Annotated[float, Field(ge=0)]
@@ -62,9 +64,9 @@ class Method(base.Method):
 
     def add_head(self, channels: int, num_classes: int) -> None:
         self.assist = ChannelAssist(channels)
-        self.attend = blocks.NonLocal(channels)
-        self.first = blocks.conv_head(channels, self.params.width, num_classes)
-        self.second = blocks.conv_head(channels, self.params.width, num_classes)
+        self.attend = NonLocal(channels)
+        self.first = conv_head(channels, self.params.width, num_classes)
+        self.second = conv_head(channels, self.params.width, num_classes)
         self._fuses = False
 
     def begin_epoch(self, progress: float) -> None:
@@ -75,11 +77,11 @@ class Method(base.Method):
     ) -> tuple[Tensor, Tensor]:
         """The halves of every image one after the other: a batch of twice the length."""
         count, height, width = self.whole or len(images), *images.shape[2:]
-        drawn = blocks.draw_grid(
+        drawn = grid.draw_grid(
             self.params.cell_sizes, self.params.probability, (count, height, width), generator
         )
         sides, kept = (x[self.rows].to(images.device, non_blocking=True) for x in drawn)
-        mask = blocks.grid_mask(sides, kept, height, width)
+        mask = grid.grid_mask(sides, kept, height, width)
         return torch.cat([images * mask, images * ~mask]), torch.cat([targets, targets])
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
@@ -107,7 +109,7 @@ class Method(base.Method):
 
     def _normalised(self, outputs: Outputs, classes: Tensor) -> tuple[Tensor, Tensor]:
         first, second = (
-            blocks.min_max(blocks.of_class(outputs.extras[name].float(), classes).relu())
+            class_maps.min_max(class_maps.of_class(outputs.extras[name].float(), classes).relu())
             for name in ("first", "second")
         )
         return first, second

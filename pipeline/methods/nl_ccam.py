@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
 from pipeline.layers import hiding
-from pipeline.layers.blocks import NonLocal
+from pipeline.layers.non_local import NonLocal
 from pipeline.methods import base
 from pipeline.methods.base import Outputs
 from pipeline.params import Section

@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
-from pipeline.layers import blocks, hiding
+from pipeline.layers import cells, class_maps, hiding
+from pipeline.layers.conv_head import xavier
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
@@ -31,8 +32,8 @@ class Params(Section):
     low: Three
     """Seeds of B2, B1 and C: below is background. Published: 0.05, 0.05, 0.1 (the authors' code)."""
     min_pixels: Annotated[int, Field(ge=0)]
-    """An image with fewer object pixels takes 0.7 of its maximum instead. Published: 30 at 224 px
-    (the authors' code)."""
+    """An image with fewer object pixels, at a 224 px input, takes 0.7 of its maximum as `high` instead.
+    Published: 30 (the authors' code)."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a branch. Published: 512 (later ports to VGG16)."""
     learning_rate_scale: Annotated[float, Field(gt=0)]
@@ -45,7 +46,7 @@ class Params(Section):
         return self
 
 
-def seeds(maps: Tensor, high: float, low: float, min_pixels: int) -> tuple[Tensor, Tensor]:
+def seeds(maps: Tensor, high: float, low: float, min_pixels: float) -> tuple[Tensor, Tensor]:
     """Eq. 1: (label, counted), bool like `maps` [B, 1, H, W]: object above `high`, background below `low`.
 
     What lies between is not counted; background overrules.
@@ -73,9 +74,9 @@ class Method(base.Method):
         self.private = nn.ModuleDict({p: _block(backbone.channels[p], width) for p in points})
         self.shared = nn.Sequential(_block(width, width), nn.Conv2d(width, 1, 1))
         self.last = nn.Sequential(_block(backbone.out_channels, width), nn.Conv2d(width, 1, 1))
-        blocks.initialised(self.private)
-        blocks.initialised(self.shared)
-        blocks.initialised(self.last)
+        xavier(self.private)
+        xavier(self.shared)
+        xavier(self.last)
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
         if not self.training:
@@ -101,11 +102,12 @@ class Method(base.Method):
         with torch.no_grad():
             attention = _resized(self.class_maps(outputs, targets[:, None]), b1.shape[2:])
             one, two = b1.float().sigmoid(), b2.float().sigmoid()
-            teachers = (blocks.min_max(attention), two, (one + two) / 2)
+            teachers = (class_maps.min_max(attention), two, (one + two) / 2)
         total = super().loss(outputs, targets, criterion)
+        min_pixels = self.params.min_pixels * cells.side_ratio(*b1.shape[2:]) ** 2
         for k, (branch, teacher) in enumerate(zip((b2, b1, c), teachers, strict=True)):
-            limits = self.params.high[k], self.params.low[k], self.params.min_pixels
-            total = total + guided(branch, *seeds(teacher, *limits))
+            label, counted = seeds(teacher, self.params.high[k], self.params.low[k], min_pixels)
+            total = total + guided(branch, label, counted)
         return total
 
 

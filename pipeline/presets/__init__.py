@@ -108,12 +108,8 @@ QUICK: dict[str, Any] = {
     "evaluate.pictures": 8,
     "evaluate.keep_mib": 1024,
     "methods.ahd.hide_threshold": 0.8,
-    "methods.ahd.block_size": 1,  # its heatmaps are 6 × 6
     **learning_rate_scales(1.0),
     "methods.eil.learning_rate_scale": 1.0,
-    "methods.has.cell_sizes": [0, 7, 14, 19, 24],  # those of 224 px at 96
-    "methods.mci.cell_sizes": [14, 19, 24],
-    "methods.spg.min_pixels": 6,
     "methods.adl.drop_threshold": 0.8,
     "methods.icl.peak_threshold": 0.8,
     "methods.bas.area_weight": 0.7,
@@ -133,13 +129,9 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "input.crop": 224,
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
     "train.head_multiplier": 10,
-    "methods.ahd.block_size": 3,  # heatmaps of 14 × 14
     **learning_rate_scales(
         0.1
     ),  # rcam: thesis §5.5.1; acol: its code; spg, mci: the others' rate diverges
-    "methods.has.cell_sizes": [0, 16, 32, 44, 56],
-    "methods.mci.cell_sizes": [32, 44, 56],
-    "methods.spg.min_pixels": 30,
     **widths(1024, spg=512),
 }
 # The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.layers import hiding
+from pipeline.layers.cells import side_ratio
 
 PUBLISHED = {
     "plug_points": ("pool3", "pool4", "conv5_3"),
@@ -151,7 +152,7 @@ def loop_select(attention: np.ndarray, p: hiding.Strategy) -> tuple[np.ndarray, 
 def test_select_agrees_with_a_loop(isolated_weight: float) -> None:
     params = strategy(dispersion_threshold=9.0, isolated_weight=isolated_weight)
     attention = random_attention()
-    mask, branch = hiding.select(attention, params)
+    mask, branch = hiding.select(attention, params, 1.0)
     assert mask.shape == attention.shape and mask.dtype == torch.bool
     assert set(branch.tolist()) == {DISPERSED, PASSED, HIDDEN}
     for image, one in enumerate(attention):
@@ -166,7 +167,7 @@ def test_select_by_hand() -> None:
     small = [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]  # d/b = 1/8
     spread = [[1.0, 0.4, 0.1, 1.0], [1.0, 0.4, 0.1, 1.0]]  # Var(X) + Var(Y) = 2.25 + 0.25
     mask, branch = hiding.select(
-        maps(broad, peaked, small, spread), strategy(dispersion_threshold=2.5)
+        maps(broad, peaked, small, spread), strategy(dispersion_threshold=2.5), 1.0
     )
     assert branch.tolist() == [HIDDEN, PASSED, PASSED, DISPERSED]
     assert mask[:, 0].int().tolist() == [
@@ -181,53 +182,95 @@ def test_too_few_peak_pixels_are_no_dispersion() -> None:
     attention = maps([[1.0, 0.4, 0.4, 0.4, 0.4, 1.0, 0.4, 0.4]])
     for least, expected in ((2, DISPERSED), (3, HIDDEN)):
         params = strategy(min_peak_pixels=least, dispersion_threshold=6.0)
-        assert hiding.select(attention, params)[1].tolist() == [expected]
+        assert hiding.select(attention, params, 1.0)[1].tolist() == [expected]
 
 
 def test_dispersed_goes_before_small() -> None:
     attention = torch.zeros(1, 1, 9, 12)
     attention[0, 0, ::8, ::11] = 1.0  # four corners: d/b = 4/108, variance 16 + 30.25
-    assert hiding.select(attention, strategy())[1].tolist() == [DISPERSED]
-    assert hiding.select(attention, strategy(dispersion_threshold=47.0))[1].tolist() == [PASSED]
+    assert hiding.select(attention, strategy(), 1.0)[1].tolist() == [DISPERSED]
+    assert hiding.select(attention, strategy(dispersion_threshold=47.0), 1.0)[1].tolist() == [
+        PASSED
+    ]
 
 
 def test_thresholds_at_their_own_value_do_not_pass() -> None:
     """Algorithm 1 says d/b below and a/d above: equality goes on to hiding."""
     attention = maps([[0.5, 0.5, 1.0, 0.5, 0.5], [0.0] * 5])  # d/b = 1/2, a/d = 1/5
     params = strategy(small_target=0.5, peak_proportion=0.2)
-    assert hiding.select(attention, params)[1].tolist() == [HIDDEN]
+    assert hiding.select(attention, params, 1.0)[1].tolist() == [HIDDEN]
 
 
 def test_another_peak_mask_acts_in_the_third_branch_only() -> None:
     params = strategy(dispersion_threshold=9.0)
     attention = random_attention()
     nothing = torch.zeros_like(attention, dtype=torch.bool)
-    plain, branch = hiding.select(attention, params)
-    mask, same = hiding.select(attention, params, peak_mask=nothing)
+    plain, branch = hiding.select(attention, params, 1.0)
+    mask, same = hiding.select(attention, params, 1.0, peak_mask=nothing)
     assert torch.equal(branch, same)
     assert not mask[branch == HIDDEN].any()
     assert torch.equal(mask[branch != HIDDEN], plain[branch != HIDDEN])
+
+
+def test_another_mask_in_the_first_branch_is_joined_with_the_background() -> None:
+    params = strategy(dispersion_threshold=9.0)
+    attention = random_attention()
+    corner = torch.ones_like(attention, dtype=torch.bool)
+    corner[:, :, 0, 0] = False
+    plain, branch = hiding.select(attention, params, 1.0)
+    mask, same = hiding.select(attention, params, 1.0, dispersed_mask=corner)
+    assert torch.equal(branch, same)
+    background = attention < 0.2 * attention.amax((2, 3), keepdim=True)
+    first = branch == DISPERSED
+    assert torch.equal(mask[first], (corner & ~background)[first])
+    assert torch.equal(mask[~first], plain[~first])
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_finer_grid_takes_the_same_branches(times: int) -> None:
+    """The published numbers belong to 224 px: a map of twice the side takes four times of each."""
+    params = strategy(dispersion_threshold=9.0, min_peak_pixels=3)
+    attention = random_attention()
+    branch = hiding.select(attention, params, 1.0)[1]
+    finer = attention.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    assert set(branch.tolist()) == {DISPERSED, PASSED, HIDDEN}
+    same = hiding.select(finer, params, float(times))[1] == branch
+    # Within a cell positions spread too, (times² − 1)/12 each: a map at the threshold may cross it.
+    assert same.sum() >= len(same) - 1
+    assert not torch.equal(hiding.select(finer, params, 1.0)[1], branch)
+
+
+@pytest.mark.parametrize(("side", "cells"), [(224, 14), (96, 6), (160, 10), (448, 28)])
+def test_the_first_branch_can_be_taken_at_every_input_size(side: int, cells: int) -> None:
+    """Two far ends are dispersed; unscaled, no map of 6 × 6 reaches the published 40."""
+    ends = torch.full((1, 1, cells, cells), 0.5)
+    ends[..., 0, :], ends[..., -1, :] = 1.0, 1.0
+    ratio = side_ratio(side, side)
+    assert hiding.select(ends, strategy(), ratio)[1].tolist() == [DISPERSED]
+    middle = torch.full((1, 1, cells, cells), 0.5)
+    middle[..., cells // 2, cells // 2] = 1.0
+    assert hiding.select(middle, strategy(), ratio)[1].tolist() == [HIDDEN]
 
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_flipping_the_map_flips_the_mask(axis: int) -> None:
     params = strategy(dispersion_threshold=9.0, isolated_weight=0.5)
     attention = random_attention()
-    mask, branch = hiding.select(attention, params)
-    flipped, same = hiding.select(attention.flip(axis), params)
+    mask, branch = hiding.select(attention, params, 1.0)
+    flipped, same = hiding.select(attention.flip(axis), params, 1.0)
     assert torch.equal(branch, same) and torch.equal(flipped, mask.flip(axis))
 
 
 def test_images_do_not_see_each_other() -> None:
     params, attention = strategy(dispersion_threshold=9.0), random_attention()
-    mask, branch = hiding.select(attention, params)
+    mask, branch = hiding.select(attention, params, 1.0)
     for image in range(len(attention)):
-        one, its = hiding.select(attention[image : image + 1], params)
+        one, its = hiding.select(attention[image : image + 1], params, 1.0)
         assert torch.equal(one, mask[image : image + 1]) and its.tolist() == [branch[image]]
 
 
 def test_a_map_of_zeros_is_passed() -> None:
-    mask, branch = hiding.select(torch.zeros(1, 1, 5, 8), strategy())
+    mask, branch = hiding.select(torch.zeros(1, 1, 5, 8), strategy(), 1.0)
     assert branch.tolist() == [PASSED] and mask.all()
 
 

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from pipeline.layers import blocks
+from pipeline.layers import class_maps
 from pipeline.methods import acol
 from tests.pipeline.methods.builders import build
 
@@ -21,7 +21,7 @@ def test_the_second_head_sees_what_the_first_map_of_the_label_leaves() -> None:
     outputs = model(IMAGES, LABELS)
     for i, label in enumerate(LABELS.tolist()):
         first = model.first(outputs.features[[i]])[:, label]  # type: ignore[operator]
-        left = (blocks.min_max(first) < 0.6).float()
+        left = (class_maps.min_max(first) < 0.6).float()
         second = model.second(outputs.features[[i]] * left[:, None]).mean((2, 3))  # type: ignore[operator]
         torch.testing.assert_close(outputs.extras["second"][[i]], second)
     loss = model.loss(outputs, LABELS, F.cross_entropy)
@@ -37,9 +37,9 @@ def test_a_class_has_its_own_erasure_also_if_it_is_not_predicted() -> None:
     for i, row in enumerate(classes.tolist()):
         for q, c in enumerate(row):
             first = model.first(outputs.features[[i]])[0, c]  # type: ignore[operator]
-            left = blocks.min_max(first) < 0.6
+            left = class_maps.min_max(first) < 0.6
             second = model.second(outputs.features[[i]] * left)[0, c]  # type: ignore[operator]
-            expected = torch.maximum(blocks.min_max(first), blocks.min_max(second))
+            expected = torch.maximum(class_maps.min_max(first), class_maps.min_max(second))
             torch.testing.assert_close(maps[i, q], expected, rtol=1e-4, atol=1e-4)
 
 

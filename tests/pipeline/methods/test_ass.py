@@ -36,9 +36,9 @@ def strategy(model: Method) -> hiding.Strategy:
 def test_features_are_multiplied_by_the_selected_mask() -> None:
     model = build("ass", dispersion_threshold=9.0).train()
     F = features()
-    mask, branch = hiding.select(hiding.attention_map(F), strategy(model))
+    mask, branch = hiding.select(hiding.attention_map(F), strategy(model), 1.0)
     assert set(branch.tolist()) == {0, 1, 2}
-    assert torch.equal(model.on_feature("pool3", F, None), F * mask)
+    assert torch.equal(model.on_feature("pool3", F, None, 1.0), F * mask)
     assert model.statistics() == {
         f"ass/pool3/{name}": (branch == index).sum().item() / len(F)
         for index, name in enumerate(hiding.BRANCHES)
@@ -49,7 +49,7 @@ def test_always_hides_the_peak_of_every_map() -> None:
     model = build("ass", selection="always").train()
     F = features()
     mask = hiding.drop_mask(hiding.attention_map(F), 0.8)
-    assert torch.equal(model.on_feature("pool4", F, None), F * mask)
+    assert torch.equal(model.on_feature("pool4", F, None, 1.0), F * mask)
     assert not mask.flatten(1).all(1).any()
     assert model.statistics()["ass/pool4/hidden"] == 1.0
 
@@ -57,20 +57,20 @@ def test_always_hides_the_peak_of_every_map() -> None:
 def test_masks_are_constants_to_the_gradient() -> None:
     model = build("ass", dispersion_threshold=9.0).train()
     F = features().requires_grad_()
-    mask, _ = hiding.select(hiding.attention_map(F), strategy(model))
-    model.on_feature("pool3", F, None).sum().backward()
+    mask, _ = hiding.select(hiding.attention_map(F), strategy(model), 1.0)
+    model.on_feature("pool3", F, None, 1.0).sum().backward()
     assert F.grad is not None and torch.equal(F.grad, mask.expand_as(F).float())
 
 
 def test_other_points_are_left_alone() -> None:
     model = build("ass", plug_points=["pool4"]).train()
     F = features()
-    assert model.on_feature("pool3", F, None) is F
+    assert model.on_feature("pool3", F, None, 1.0) is F
 
 
 def test_half_precision_stays_half_precision() -> None:
     model = build("ass").train()
-    assert model.on_feature("pool3", features().bfloat16(), None).dtype == torch.bfloat16
+    assert model.on_feature("pool3", features().bfloat16(), None, 1.0).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("changes", [HIDES_NOTHING, {"plug_points": []}])

@@ -68,7 +68,9 @@ def test_every_plug_point_passes_through_on_feature_in_training_only() -> None:
     model = build("cam")
     seen: list[tuple[str, object]] = []
 
-    def on_feature(point: str, features: torch.Tensor, targets: object) -> torch.Tensor:
+    def on_feature(
+        point: str, features: torch.Tensor, targets: object, ratio: float
+    ) -> torch.Tensor:
         seen.append((point, targets))
         return features
 

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers import blocks
+from pipeline.layers import grid
+from pipeline.layers.cells import side_ratio
 from tests.pipeline.methods.builders import build
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (20, 50), (50, 20), (33, 7)])
 def test_cells_tile_the_image_also_one_that_is_not_square(height: int, width: int) -> None:
     """A known port of HaS walks along the wrong side of images that are not square."""
-    sides, kept = blocks.draw_grid(
-        (0, 5, 16), 0.5, (6, height, width), torch.Generator().manual_seed(3)
-    )
+    at_224 = [round(side / side_ratio(height, width)) for side in (0, 5, 16)]
+    size = 6, height, width
+    sides, kept = grid.draw_grid(tuple(at_224), 0.5, size, torch.Generator().manual_seed(3))
     assert {0, 5, 16} == set(sides.tolist())
-    mask = blocks.grid_mask(sides, kept, height, width)
+    mask = grid.grid_mask(sides, kept, height, width)
     expected = np.ones((6, 1, height, width), bool)
     for i, side in enumerate(sides.tolist()):
         for y in range(height if side else 0):

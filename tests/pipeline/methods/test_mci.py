@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.layers import blocks
+from pipeline.layers import class_maps
 from pipeline.methods import mci
 from tests.pipeline.methods.builders import build
 
@@ -12,7 +12,7 @@ IMAGES, LABELS = torch.randn(2, 3, 32, 48), torch.tensor([4, 0])
 
 
 def test_the_halves_are_complementary() -> None:
-    model = build("mci", cell_sizes=[8])
+    model = build("mci", cell_sizes=[46])  # 8 pixels of 32 × 48
     images, targets = model.on_batch(IMAGES, LABELS, torch.Generator().manual_seed(0))
     first, second = images.chunk(2)
     assert torch.equal(first + second, IMAGES)
@@ -76,7 +76,8 @@ def test_the_loss_and_when_fusion_begins(progress: float, fuses: bool) -> None:
     expected = sum(F.cross_entropy(half, LABELS) for half in halves)
     if fuses:
         maps = [
-            blocks.min_max(outputs.extras[n][range(2), LABELS].relu()) for n in ("first", "second")
+            class_maps.min_max(outputs.extras[n][range(2), LABELS].relu())
+            for n in ("first", "second")
         ]
         expected = expected + 0.5 * mci.fusion(*maps)
     torch.testing.assert_close(model.loss(outputs, targets, F.cross_entropy), expected)
@@ -89,5 +90,7 @@ def test_the_heatmap_is_the_larger_of_both_for_any_class() -> None:
     maps = model.class_maps(outputs, classes)
     for i, row in enumerate(classes.tolist()):
         for q, label in enumerate(row):
-            both = [blocks.min_max(outputs.extras[n][i, label].relu()) for n in ("first", "second")]
+            both = [
+                class_maps.min_max(outputs.extras[n][i, label].relu()) for n in ("first", "second")
+            ]
             torch.testing.assert_close(maps[i, q], torch.maximum(*both))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.layers.blocks import NonLocal
+from pipeline.layers.non_local import NonLocal
 from pipeline.methods import nl_ccam
 from tests.pipeline.methods.builders import CLASSES, build
 

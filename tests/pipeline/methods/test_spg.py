@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from pipeline.layers import blocks
+from pipeline.layers import class_maps
 from pipeline.methods import spg
 from tests.pipeline.methods.builders import build, like
 
@@ -57,10 +57,11 @@ def test_who_teaches_whom() -> None:
     b1, b2, c = (outputs.extras[name] for name in ("b1", "b2", "c"))
     mean = (b1.sigmoid() + b2.sigmoid()) / 2
     expected = F.cross_entropy(outputs.logits, LABELS)
+    few = params.min_pixels * 32 * 48 / 224**2  # type: ignore[attr-defined]
     for k, (branch, teacher) in enumerate(
-        [(b2, blocks.min_max(up)), (b1, b2.sigmoid()), (c, mean)]
+        [(b2, class_maps.min_max(up)), (b1, b2.sigmoid()), (c, mean)]
     ):
-        label, counted = spg.seeds(teacher, params.high[k], params.low[k], params.min_pixels)  # type: ignore[attr-defined]
+        label, counted = spg.seeds(teacher, params.high[k], params.low[k], few)  # type: ignore[attr-defined]
         if counted.any():
             each = F.binary_cross_entropy(branch.sigmoid(), label.float(), reduction="none")
             expected = expected + each[counted].mean()
