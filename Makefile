@@ -12,7 +12,7 @@ export DO_NOT_TRACK := true
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-setup: $(VENV)/.installed  ## Create .venv from the hash-pinned requirements (once)
+setup: $(VENV)/.installed  ## Create .venv from the hash-pinned requirements, with the command wsol (once)
 
 # uv installs in seconds; where it cannot be had, pip does the same more slowly.
 $(VENV)/.installed: requirements.lock
@@ -24,11 +24,12 @@ $(VENV)/.installed: requirements.lock
 	@if $(VENV)/bin/python -m pip install -q --disable-pip-version-check uv 2>/dev/null; \
 	  then $(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock; \
 	  else $(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock; fi
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 repro: setup  ## Run the whole pipeline: download, preprocess, train, evaluate, ablate, report
 	@dvc repro
-	@python -m tools.summary
+	@wsol summary
 
 test: setup  ## Run the tests
 	@python -m pytest
@@ -37,7 +38,7 @@ lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy
 
 ui: setup  ## Browse the runs: MLflow on 127.0.0.1:5000
-	@python -m tools.ui
+	@wsol ui
 
 lock: setup  ## Refresh requirements.lock from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

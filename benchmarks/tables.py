@@ -29,7 +29,7 @@ def filled(text: str) -> str:
 
 
 def experiments(path: Path) -> list[str]:
-    """Rows of `tools.experiments --out`: errors with intervals, best accuracies, minutes."""
+    """Rows of `wsol experiments --out`: errors with intervals, best accuracies, minutes."""
     lines = []
     for row in _rows(path):
         name = f"`{row['method']}`" + (f" {row['settings']}" if row["settings"] else "")
@@ -44,7 +44,7 @@ def experiments(path: Path) -> list[str]:
 
 
 def heatmaps(path: Path) -> list[str]:
-    """Rows of `tools.heatmaps`."""
+    """Rows of `wsol heatmaps`."""
     titles = ["`heatmap`", "top-1 loc err", "GT-known err", "MaxBoxAcc", "V2", "seconds"]
     return _table(titles, [list(row.values()) for row in _rows(path)])
 

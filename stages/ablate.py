@@ -12,7 +12,7 @@ from stages.layout import ABLATION, PREPARED, run_name
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stages.ablate", description=__doc__)
     parser.add_argument("variant", help="a key of ablate.variants in params.yaml")
     key: str = parser.parse_args().variant
     ablate = params.load_ablate()

@@ -1,7 +1,5 @@
 """Put the chosen dataset into data/raw: drawn, downloaded or copied, and checked."""
 
-import argparse
-
 from pipeline import datasets, params
 from pipeline.files import translate_errors, whole_directory
 from stages import entry
@@ -10,7 +8,6 @@ from stages.progress import Bar
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m stages.download", description=__doc__).parse_args()
     settings = params.load(method=False)
     with (
         translate_errors(RAW),
@@ -24,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, __doc__)

@@ -1,14 +1,20 @@
-"""How every stage starts and ends: a user's mistake is one line and a non-zero exit, no traceback."""
+"""How every stage and command starts and ends: a user's mistake is one line and exit code 2."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
 from pipeline.errors import UserError
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call `main`; exit 2 on a user's mistake, 130 on Ctrl-C."""
+def run(main: Callable[[], None], description: str | None = None) -> None:
+    """Call `main`; exit 2 on a user's mistake, 130 on Ctrl-C.
+
+    description: of a stage without arguments; `--help` then prints it, and anything else is refused.
+    """
     try:
+        if description is not None:
+            no_arguments(description)
         main()
     except UserError as error:
         for problem in error.problems:
@@ -17,3 +23,13 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command goes on", file=sys.stderr)
         sys.exit(130)
+
+
+def no_arguments(description: str) -> None:
+    """Answer `--help`, refuse every other argument."""
+    spec = sys.modules["__main__"].__spec__
+    argparse.ArgumentParser(
+        prog=f"python -m {spec.name}" if spec else None,
+        description=description,
+        epilog="A stage of dvc.yaml: `dvc repro` runs it when it is due. It reads params.yaml.",
+    ).parse_args()

@@ -190,4 +190,4 @@ def view(
 
 
 if __name__ == "__main__":
-    sharing.run(main)
+    sharing.run(main, __doc__)

@@ -3,7 +3,6 @@
 Killed or stopped, it goes on from its last finished file when the same command is given again.
 """
 
-import argparse
 import os
 
 from pipeline import cache, datasets, packed, params, prepare
@@ -16,7 +15,6 @@ IMAGES_PER_PROCESS = 1000  # what a process decodes in the seconds it takes to s
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m stages.preprocess", description=__doc__).parse_args()
     settings = params.load(method=False)
     with translate_errors(RAW):
         Bar.write(f"{settings.dataset}: reading the index in {RAW}")
@@ -49,4 +47,4 @@ def processes(images: int) -> int:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, __doc__)

@@ -9,9 +9,9 @@ from pipeline.evaluation import runs
 from pipeline.evaluation.runs import Results
 from pipeline.files import whole_directory, write_csv, write_text
 from pipeline.report import page, plots
+from pipeline.tracking import restore
 from stages import entry
-from stages.layout import METRICS
-from tools import track
+from stages.layout import METRICS, MODELS
 
 FREE = ("synthetic",)  # datasets whose pictures may go into git: photographs keep their licences
 GALLERIES = {
@@ -26,7 +26,9 @@ def main() -> None:
     shown = draw(results, METRICS)
     write_csv(METRICS / "report.csv", page.rows(results), page.COLUMNS)
     write_text(METRICS / "report.md", page.markdown(results, shown))
-    track.deliver_rest()  # the ablation's runs, and those of results that came out of DVC's cache
+    restore.deliver_rest(
+        METRICS, MODELS
+    )  # the ablation's runs, and those of results that came out of DVC's cache
 
 
 def read() -> Results:
@@ -54,4 +56,4 @@ def draw(results: Results, metrics: Path) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, __doc__)

@@ -21,9 +21,10 @@ from pipeline.runtime.devices import pick_device
 from stages import entry
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], description: str | None = None) -> None:
     """Call `main` as `entry.run` does, in as many processes as share the work."""
-    entry.run(lambda: _member(main) if "LOCAL_RANK" in os.environ else _alone_or_launched(main))
+    is_member = "LOCAL_RANK" in os.environ
+    entry.run(lambda: _member(main) if is_member else _alone_or_launched(main), description)
 
 
 def _alone_or_launched(main: Callable[[], None]) -> None:

@@ -123,4 +123,4 @@ def write_history(folder: Path, history: list[loop.Epoch]) -> None:
 
 
 if __name__ == "__main__":
-    sharing.run(main)
+    sharing.run(main, __doc__)

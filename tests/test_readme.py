@@ -8,6 +8,7 @@ import yaml
 from benchmarks import tables
 from pipeline import methods, params, presets
 from tests.imports import ROOT
+from tools import wsol
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
@@ -36,12 +37,14 @@ def test_every_method_has_a_row_and_a_reconstruction_is_called_one() -> None:
 
 def test_every_command_it_shows_exists() -> None:
     modules = set(re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", TEXT))
-    assert len(modules) >= 8
-    assert all(find_spec(module) for module in modules)
+    assert modules and all(find_spec(module) for module in modules)
+    commands = set(re.findall(r"^(?:\$ )?wsol (\w+)|`wsol (\w+)", TEXT, re.M))
+    named = {name for found in commands for name in found if name}
+    assert len(named) >= 6 and named <= set(wsol.COMMANDS)
     targets = set(re.findall(r"^(?:\$ )?make (\w+)", TEXT, re.M))
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert targets and all(f"\n{target}:" in makefile for target in targets)
-    named = set(re.findall(r"tools\.preset ([a-z]\S*)", TEXT))
+    named = set(re.findall(r"wsol preset ([a-z]\S*)", TEXT))
     assert len(named) >= 4 and named <= presets.PRESETS.keys()
 
 

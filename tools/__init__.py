@@ -1,7 +1,3 @@
-"""What is run: `python -m stages.<name>`. Each reads params, calls the library, writes its outputs whole."""
+"""The commands of `wsol`, one a module: its docstring is the help, `arguments` and `main` the rest."""
 
-import os
-
-# Read when torch is loaded. OpenMP's threads wait for each other by spinning; beside any other work on
-# the cores (a second experiment, a browser) that makes training four times slower.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+__version__ = "0.1.0"

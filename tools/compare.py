@@ -1,6 +1,6 @@
-"""Is run B better than run A? Paired differences on the same images, with 95 % bootstrap intervals.
+"""Compare two runs: paired differences on the same images, with 95 % bootstrap intervals.
 
-python -m tools.compare before/metrics metrics
+wsol compare before/metrics metrics
 
 A and B are per_image.csv files, or folders that hold one. The errors come from its columns: label and
 predicted (top-1), in_top5, iou_true (GT-known), iou_predicted.
@@ -16,13 +16,30 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.evaluation import metrics
 from pipeline.files import write_json
-from stages import entry
 
 Rows = dict[str, dict[str, str]]  # by image
 
 
-def main() -> None:
-    options = parse()
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A", help="per_image.csv, or the folder it is in")
+    parser.add_argument("b", type=Path, metavar="B")
+    parser.add_argument(
+        "--common",
+        action="store_true",
+        help="compare on the images that both have, if not the same",
+    )
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, help="resamples (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the resamples (default %(default)s)"
+    )
+
+
+def main(options: argparse.Namespace) -> None:
+    if options.bootstrap < 1:
+        raise UserError(f"--bootstrap is {options.bootstrap}; allowed: 1 or more")
     a, b = (read(path) for path in (options.a, options.b))
     images = images_of(a, b, options)
     result = compare(a, b, images, bootstrap=options.bootstrap, seed=options.seed)
@@ -39,32 +56,6 @@ def main() -> None:
             options.out,
             {"a": str(options.a), "b": str(options.b), "n": len(images), "errors": values},
         )
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("a", type=Path, metavar="A", help="per_image.csv, or the folder it is in")
-    parser.add_argument("b", type=Path, metavar="B")
-    parser.add_argument(
-        "--common",
-        action="store_true",
-        help="compare on the images that both have, if not the same",
-    )
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="resamples (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the resamples (default %(default)s)"
-    )
-    options = parser.parse_args()
-    if options.bootstrap < 1:
-        parser.error("--bootstrap must be 1 or more")
-    return options
 
 
 def read(path: Path) -> Rows:
@@ -156,7 +147,3 @@ def verdict(difference: metrics.Figure) -> str:
     if difference["high"] < 0:
         return "B is better"
     return "no difference shown: the interval holds 0"
-
-
-if __name__ == "__main__":
-    entry.run(main)

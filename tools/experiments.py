@@ -1,7 +1,7 @@
-"""The table over experiments: one row per dataset, backbone and method, averaged over seeds.
+"""Table of all DVC experiments: one row per dataset, backbone and method, averaged over seeds.
 
-    dvc exp run --queue -S 'method=cam,ass,ahd,rcam' -S 'seed=0,1,2' && dvc queue start
-    python -m tools.experiments
+dvc exp run --queue -S 'method=cam,ass,ahd,rcam' -S 'seed=0,1,2' && dvc queue start
+wsol experiments
 
 Reads the DVC experiments on this commit (--all-commits: and on those before it), wherever their results are cached.
 Experiments of one method that differ in more than their seed have a row each, which says in what.
@@ -22,7 +22,6 @@ import yaml
 
 from pipeline.errors import UserError
 from pipeline.files import write_csv
-from stages import entry
 
 FIGURES = ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")
 COLUMNS = ["dataset", "backbone", "method", "boxes", "settings", "seeds", "images"]
@@ -42,8 +41,7 @@ class Experiment:
     """Its params.yaml by dotted key: all that bears on its row but the seed."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="only experiments on this dataset")
     parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals")
@@ -52,17 +50,19 @@ def main() -> None:
         action="store_true",
         help="also the experiments on the commits before this one",
     )
-    arguments = parser.parse_args()
-    every = experiments(all_commits=arguments.all_commits)
-    found = [e for e in every if arguments.dataset in (None, e.localization["dataset"])]
+
+
+def main(options: argparse.Namespace) -> None:
+    every = experiments(all_commits=options.all_commits)
+    found = [e for e in every if options.dataset in (None, e.localization["dataset"])]
     if not found:
         raise UserError(
             "no experiment with results here; make some: dvc exp run --queue -S "
             "'method=cam,ass,ahd,rcam' && dvc queue start"
         )
-    rows = table(found, arguments.bootstrap)
-    if arguments.out:
-        write_csv(arguments.out, rows, COLUMNS)
+    rows = table(found, options.bootstrap)
+    if options.out:
+        write_csv(options.out, rows, COLUMNS)
     print("\n".join(markdown(rows)))
 
 
@@ -209,7 +209,3 @@ def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{values[n]:.1f}" if n in values else "–" for n in ("max_box_acc", "max_box_acc_v2")
         ]
         yield f"| {' | '.join([*cells, str(values['minutes'])])} |"
-
-
-if __name__ == "__main__":
-    entry.run(main)

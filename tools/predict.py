@@ -1,6 +1,6 @@
 """Run the trained model on a folder of images: boxes as COCO and CSV, and a picture of each.
 
-python -m tools.predict my/photos --out predictions
+wsol predict my/photos --out predictions
 """
 
 import argparse
@@ -15,13 +15,11 @@ from pipeline import pictures
 from pipeline.errors import UserError
 from pipeline.files import whole_directory, write_csv, write_json
 from pipeline.raw import images
-from stages import entry
 
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", type=Path, help="a folder of images (searched whole) or one image"
     )
@@ -40,7 +38,9 @@ def main() -> None:
         help="keep each heatmap: heatmaps/<image>.npy, float32 0…1",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write only the boxes")
-    arguments = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> None:
     found = find_images(arguments.images)
 
     # torch: after the arguments are known to be good
@@ -166,7 +166,3 @@ def coco(
         ],
         "categories": [{"id": number, "name": name} for name, number in numbers.items()],
     }
-
-
-if __name__ == "__main__":
-    entry.run(main)

@@ -1,6 +1,6 @@
 """Write ready-made settings into params.yaml, comments kept; without a name, list them.
 
-python -m tools.preset cub-vgg16 -S method=ahd -S 'methods.ahd.plug_points=[pool4, conv5_3]'
+wsol preset cub-vgg16 -S method=ahd -S 'methods.ahd.plug_points=[pool4, conv5_3]'
 """
 
 import argparse
@@ -12,15 +12,9 @@ from pipeline import params, presets
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.params import section, yamlfile
-from stages import entry
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.preset",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("preset", nargs="?", help="left out: the presets are listed")
     parser.add_argument(
         "-S",
@@ -30,13 +24,15 @@ def main() -> None:
         default=[],
         help="a value of your own, by dotted key and in YAML, as in `dvc exp run -S`",
     )
-    arguments = parser.parse_args()
-    if arguments.preset is None:
-        if arguments.set_param:
+
+
+def main(options: argparse.Namespace) -> None:
+    if options.preset is None:
+        if options.set_param:
             raise UserError("-S goes with a preset; single values are changed in params.yaml")
         print(listing())
     else:
-        print(apply(arguments.preset, overrides(arguments.set_param)))
+        print(apply(options.preset, overrides(options.set_param)))
 
 
 def listing() -> str:
@@ -79,7 +75,3 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
         for key in new
         if old[key] != new[key]
     ]
-
-
-if __name__ == "__main__":
-    entry.run(main)

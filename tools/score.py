@@ -1,6 +1,6 @@
 """Score anybody's heatmaps against boxes, and masks: MaxBoxAcc, MaxBoxAccV2, GT-known error, PxAP.
 
-python -m tools.score --maps maps --boxes boxes.csv --protocol wsoleval --out scores.json
+wsol score --maps maps --boxes boxes.csv --protocol wsoleval --out scores.json
 
 boxes.csv: image_id,x0,y0,x1,y1,width,height in pixels, a line per box (coordinates left empty: an
 image without a box). maps/<image_id>.npy: one array (height, width), of any size. masks/<image_id>.png:
@@ -16,17 +16,17 @@ wsoleval   the conventions of clovaai/wsolevaluation, bit for bit, on its grid o
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.errors import UserError
-from pipeline.evaluation import saved_maps
-from pipeline.evaluation.saved_maps import Truth
 from pipeline.files import write_csv, write_json
-from stages import entry
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.saved_maps import Truth
 
 AT_ONCE = 64  # images in memory, fewer where their grids are larger than
 PIXELS = 2**26  # in all
@@ -38,12 +38,38 @@ LABELS = {
 }
 
 
-def main() -> None:
-    options = parse()
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--maps", type=Path, required=True, help="folder of <image_id>.npy")
+    parser.add_argument("--boxes", type=Path, required=True, help="boxes.csv")
+    parser.add_argument("--masks", type=Path, help="folder of <image_id>.png; adds PxAP")
+    parser.add_argument("--protocol", choices=["classic", "wsoleval"], required=True)
+    parser.add_argument("--out", type=Path, required=True, help="scores.json to write")
+    parser.add_argument("--per-image", type=Path, help="also write id,iou_true as CSV, for compare")
+    parser.add_argument(
+        "--size", type=int, help="classic: score on a grid of SIZE × SIZE, not in image pixels"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.2, help="of the GT-known error (default %(default)s)"
+    )
+    parser.add_argument(
+        "--thresholds", type=int, default=1000, help="0, 1/N, … of the curve (default %(default)s)"
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, help="resamples (default %(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the resamples (default %(default)s)"
+    )
+
+
+def main(options: argparse.Namespace) -> None:
+    check(options)
+    from pipeline.evaluation import saved_maps  # loads torch
+
     truth = saved_maps.read_boxes(options.boxes)
     saved_maps.check_present(options.maps, options.masks, list(truth), options.boxes)
 
-    from pipeline.evaluation import map_scores  # torch: after the arguments are known to be good
+    from pipeline.evaluation import map_scores
 
     thresholds = np.arange(options.thresholds) / options.thresholds
     images = list(truth.items())
@@ -99,42 +125,21 @@ def main() -> None:
         )
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--maps", type=Path, required=True, help="folder of <image_id>.npy")
-    parser.add_argument("--boxes", type=Path, required=True, help="boxes.csv")
-    parser.add_argument("--masks", type=Path, help="folder of <image_id>.png; adds PxAP")
-    parser.add_argument("--protocol", choices=["classic", "wsoleval"], required=True)
-    parser.add_argument("--out", type=Path, required=True, help="scores.json to write")
-    parser.add_argument("--per-image", type=Path, help="also write id,iou_true as CSV, for compare")
-    parser.add_argument(
-        "--size", type=int, help="classic: score on a grid of SIZE × SIZE, not in image pixels"
-    )
-    parser.add_argument(
-        "--threshold", type=float, default=0.2, help="of the GT-known error (default %(default)s)"
-    )
-    parser.add_argument(
-        "--thresholds", type=int, default=1000, help="0, 1/N, … of the curve (default %(default)s)"
-    )
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="resamples (default %(default)s; 0: none)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the resamples (default %(default)s)"
-    )
-    options = parser.parse_args()
+def check(options: argparse.Namespace) -> None:
+    """UserError for numbers outside their range."""
     if options.thresholds < 1 or options.bootstrap < 0 or not 0 <= options.threshold < 1:
-        parser.error("--thresholds must be 1 or more, --bootstrap 0 or more, --threshold in [0, 1)")
+        raise UserError(
+            f"--thresholds is {options.thresholds}, --bootstrap {options.bootstrap}, --threshold "
+            f"{options.threshold}; allowed: 1 or more, 0 or more, in [0, 1)"
+        )
     if options.size is not None and (options.size < 1 or options.protocol == "wsoleval"):
-        parser.error("--size must be 1 or more; wsoleval always scores on 224 × 224")
-    return options
+        raise UserError(
+            f"--size is {options.size}; allowed: 1 or more, with --protocol classic (wsoleval always "
+            "scores on 224 × 224)"
+        )
 
 
-def at_once(truths: list[Truth], options: argparse.Namespace) -> int:
+def at_once(truths: "list[Truth]", options: argparse.Namespace) -> int:
     """How many images the memory holds, by the largest of their grids; UserError for one too large."""
     from pipeline.evaluation.map_scores import grid_of
 
@@ -149,9 +154,10 @@ def at_once(truths: list[Truth], options: argparse.Namespace) -> int:
 
 
 def load(
-    batch: list[tuple[str, Truth]], options: argparse.Namespace, problems: list[str]
+    batch: "list[tuple[str, Truth]]", options: argparse.Namespace, problems: list[str]
 ) -> tuple[list[NDArray[Any]], list[NDArray[np.uint8]] | None]:
     """The batch's maps, and masks where asked for; what is wrong with one is added to `problems`."""
+    from pipeline.evaluation import saved_maps
     from pipeline.evaluation.map_scores import grid_of
 
     maps, masks = [], []
@@ -164,7 +170,3 @@ def load(
         except ValueError as error:
             problems.append(str(error))
     return maps, masks if options.masks else None
-
-
-if __name__ == "__main__":
-    entry.run(main)

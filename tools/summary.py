@@ -1,5 +1,9 @@
-"""The end of `make repro`: the errors in a small table, and where everything is. `python -m tools.summary`"""
+"""The last run's errors in a small table, and where everything is (what `make repro` ends with).
 
+wsol summary
+"""
+
+import argparse
 import io
 import sys
 import unicodedata
@@ -7,7 +11,6 @@ from collections.abc import Sequence
 
 from pipeline.evaluation.runs import Results
 from pipeline.report import published
-from stages import entry
 from stages.layout import METRICS
 from stages.report import read
 
@@ -19,7 +22,11 @@ PLACES = {
 }
 
 
-def main() -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def main(options: argparse.Namespace) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ↑ shows ?
     print(summary(read()))
@@ -68,7 +75,3 @@ def width(text: str) -> int:
         (0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1)
         for c in text
     )
-
-
-if __name__ == "__main__":
-    entry.run(main)

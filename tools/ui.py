@@ -1,4 +1,7 @@
-"""Browse the runs: sync, then MLflow's pages on http://127.0.0.1:5000 until Ctrl-C."""
+"""Browse the runs: sync, then MLflow's pages on http://127.0.0.1:5000 until Ctrl-C.
+
+wsol ui --port 5001
+"""
 
 import argparse
 import contextlib
@@ -14,9 +17,10 @@ import urllib.request
 from pipeline.cache import project_root
 from pipeline.errors import UserError
 from pipeline.tracking import store
+from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
-from stages import entry
-from tools import track
+from pipeline.tracking.sync import sync
+from stages.layout import METRICS, MODELS
 
 HOST = "127.0.0.1"
 # The default server is ten processes and 2.4 GB; runs need none of its job queues.
@@ -27,10 +31,12 @@ ENVIRONMENT = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=5000)
-    port: int = parser.parse_args().port
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+
+
+def main(options: argparse.Namespace) -> None:
+    port: int = options.port
     root = project_root()
     target = store.current(root)
     if target.uri.startswith("http"):
@@ -40,8 +46,8 @@ def main() -> None:
         )
     check_free(port)
     try:
-        track.sync(root)
-        track.restore_all(experiments=False)
+        sync(root, print)
+        restore_all(METRICS, MODELS, print)
     except UserError as error:  # another store's runs may wait; this one's can be looked at
         print("\n".join(error.problems), file=sys.stderr)
     serve(target, port)
@@ -56,7 +62,7 @@ def check_free(port: int) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(
                 f"port {port} of {HOST} cannot be used ({error}); "
-                f"name a free one from 1024 to 65535: python -m tools.ui --port 5001"
+                "name a free one from 1024 to 65535: wsol ui --port 5001"
             ) from None
 
 
@@ -98,7 +104,3 @@ def is_ready(server: "subprocess.Popen[bytes]", address: str) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
     return False
-
-
-if __name__ == "__main__":
-    entry.run(main)

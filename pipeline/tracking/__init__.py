@@ -6,7 +6,7 @@
 
 Everything is written to a journal on disk first and mirrored to MLflow as it comes. A server that does
 not answer is waited for once, for about five seconds, told of once, and tried once more at the end;
-`python -m tools.track sync` delivers the rest. No method of a run raises.
+`wsol track sync` delivers the rest. No method of a run raises.
 """
 
 import functools
@@ -303,7 +303,7 @@ class Run:
             if not self._is_down:
                 self._say(
                     f"MLflow ({self._store}) cannot be reached: {store.why(error)}. The run goes on and "
-                    f"is kept in {self._held().path}; to deliver it later: python -m tools.track sync"
+                    f"is kept in {self._held().path}; to deliver it later: wsol track sync"
                 )
             self._is_down = True
         else:

@@ -1,5 +1,6 @@
 """The stages at the end: the report's files and the summary on the terminal."""
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_photographs_stay_out_of_git(tmp_path: Path) -> None:
 
 def test_the_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.main()
-    summary.main()
+    summary.main(argparse.Namespace())
     lines = capsys.readouterr().out.splitlines()
     assert "  synthetic, vgg_small, weights none, seed 0, 4 test images" in lines
     start = next(i for i, line in enumerate(lines) if "error, %" in line)

@@ -205,7 +205,14 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     assert '"name": "cam"' in before
     said.write_text(before.replace('"name": "cam"', '"name": "smooth_gradcam++"'))
     done = project.run(
-        "python", "-m", "tools.predict", str(photos), "--out", str(tmp_path / "out"), "--heatmaps"
+        "python",
+        "-m",
+        "tools.wsol",
+        "predict",
+        str(photos),
+        "--out",
+        str(tmp_path / "out"),
+        "--heatmaps",
     )
     said.write_text(before)
     assert "27 forward passes, 9 per image: smooth_gradcam++" in done.stdout

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import write_csv
-from tools import compare
+from tools import wsol
 
 COLUMNS = ["id", "label", "predicted", "in_top5", "iou_true", "iou_predicted"]
 
@@ -38,8 +37,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-    compare.main()
+    wsol.run(["compare", *map(str, arguments)])
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:

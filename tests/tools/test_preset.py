@@ -1,6 +1,5 @@
-"""`python -m tools.preset`: lists presets, or writes one whole or not at all."""
+"""`wsol preset`: lists presets, or writes one whole or not at all."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from pipeline import params
 from pipeline.presets import PRESETS
 from stages import entry
-from tools import preset
+from tools import preset, wsol
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,9 +24,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
     """Call the stage as from the shell; its output, or its errors after a failure with code 2."""
 
     def call(*arguments: str) -> list[str]:
-        monkeypatch.setattr(sys, "argv", ["preset", *arguments])
         try:
-            entry.run(preset.main)
+            entry.run(lambda: wsol.run(["preset", *arguments]))
         except SystemExit as end:
             assert end.code == 2
             return capsys.readouterr().err.splitlines()

@@ -1,7 +1,6 @@
 import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.evaluation.saved_maps import Truth
 from tests.pipeline.boxes.box_references import opencv_boxes, plain_iou, scipy_boxes
-from tools import score
+from tools import score, wsol
 
 HEADER = "image_id,x0,y0,x1,y1,width,height\n"
 SIZES = {"bird/one": (30, 40), "two": (25, 25), "three": (60, 33)}
@@ -38,8 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, Any]:
     """Score folder/maps against folder/boxes.csv; what was written."""
     command = ["score", "--maps", f"{folder}/maps", "--boxes", f"{folder}/boxes.csv"]
-    monkeypatch.setattr(sys, "argv", [*command, "--out", f"{folder}/scores.json", *options])
-    score.main()
+    wsol.run([*command, "--out", f"{folder}/scores.json", *options])
     result: dict[str, Any] = json.loads((folder / "scores.json").read_text())
     return result
 
@@ -233,5 +231,5 @@ def test_many_mistakes_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_bad_options(
     folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError):
         run(folder, monkeypatch, "--protocol", "classic", *options)

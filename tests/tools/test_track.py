@@ -21,9 +21,11 @@ import yaml
 from pipeline import tracking
 from pipeline.errors import UserError
 from pipeline.tracking import journal, store
+from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
+from stages.layout import METRICS, MODELS
 from tests import mlflow_session
-from tools import track, ui
+from tools import ui, wsol
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -56,8 +58,7 @@ def missed(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["track", *arguments])
-    track.main()
+    wsol.run(["track", *arguments])
 
 
 # --- journals -------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_status_says_what_waits_and_for_whom(
     call(monkeypatch, "status")
     waits, end = capsys.readouterr().out.splitlines()
     assert waits == f"cam-s0: 3 events for MLflow ({address}), in {root}/.journal/k.jsonl"
-    assert end == "waiting: 1; to deliver: python -m tools.track sync"
+    assert end == "waiting: 1; to deliver: wsol track sync"
 
 
 def test_sync_says_that_the_server_is_still_dead(
@@ -182,13 +183,13 @@ def test_results_of_an_evaluation_that_ran_here_get_no_other_run(root: Path) -> 
         model_sha256=SHA, evaluation_sha256="e", name="n", params={}, tags={}
     ) as run:
         run.evaluation(root / "metrics")
-    track.restore_all(experiments=False)
+    restore_all(METRICS, MODELS, print)
     assert len(all_runs(root)) == 1
 
 
 def test_results_that_dvc_lock_does_not_speak_of_get_no_run(root: Path) -> None:
     write_results(root, lock=False)
-    track.restore_all(experiments=False)
+    restore_all(METRICS, MODELS, print)
     assert all_runs(root) == []
 
 
@@ -229,7 +230,7 @@ def test_every_dvc_experiment_gets_a_run(
 def test_a_port_in_use_is_told_with_a_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port} .*in use.*tools\.ui --port 5001"):
+        with pytest.raises(UserError, match=rf"port {port} .*in use.*wsol ui --port 5001"):
             ui.check_free(port)
     ui.check_free(mlflow_session.free_port())
     with pytest.raises(UserError, match="port 70000"):
@@ -240,9 +241,8 @@ def test_a_remote_servers_runs_are_looked_at_there(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@team.example")
-    monkeypatch.setattr(sys, "argv", ["ui"])
     with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI is http://team\.example: "):
-        ui.main()
+        wsol.run(["ui"])
 
 
 def test_the_server_is_the_repositorys_and_a_small_one(root: Path) -> None:

@@ -176,13 +176,13 @@ def test_tracking_can_be_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_run_that_is_not_live_waits_for_sync(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from tools import track
+    from pipeline.tracking import sync
 
     with opened(live=False) as run:
         run.metrics({"train_loss": 1.0}, step=1)
     assert all_runs() == []
     assert capfd.readouterr().err == ""
-    track.sync(root)
+    sync.sync(root, print)
     assert all_runs()[0].data.metrics == {"train_loss": 1.0}
 
 
@@ -400,7 +400,7 @@ def test_a_dead_server_is_noticed_quickly_and_told_once(
     assert said.count("\n") == 1
     assert f"MLflow (http://127.0.0.1:{port}) cannot be reached: Connection refused" in said
     assert str(root / ".journal" / "k.jsonl") in said
-    assert "python -m tools.track sync" in said
+    assert "wsol track sync" in said
     assert "secret" not in said + (root / ".journal" / "k.jsonl").read_text()
     assert len(events(root)) == 52
 
@@ -590,7 +590,7 @@ def test_the_served_model_names_every_package_its_code_imports() -> None:
 def test_a_server_killed_during_training_misses_nothing_in_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from tools import track
+    from pipeline.tracking import sync
 
     server = mlflow_session.server()
     server.start()
@@ -616,7 +616,7 @@ def test_a_server_killed_during_training_misses_nothing_in_the_end(
 
     server.start()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # another shell: journals know their server
-    track.sync(root)
+    sync.sync(root, print)
     assert "events delivered" in capfd.readouterr().out
     (found,) = all_runs(target)
     assert found.info.status == "FINISHED"
@@ -629,11 +629,11 @@ def test_a_server_killed_during_training_misses_nothing_in_the_end(
     (output,) = found.outputs.model_outputs
     assert predicted(f"models:/{output.model_id}", monkeypatch, server.address) == BOXES
 
-    track.sync(root)
+    sync.sync(root, print)
     assert capfd.readouterr().out == ""
     for path in journal.all_journals(root):
-        track.forget(path, target)
-    track.sync(root)
+        sync.forget(path, target)
+    sync.sync(root, print)
     (again,) = all_runs(target)
     assert history(again, "train_loss", target) == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert again.info.status == "FINISHED"

@@ -1,0 +1,98 @@
+"""The table and the picture of `wsol heatmaps`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import packed, params, pictures
+from pipeline.evaluation import evaluator
+from pipeline.evaluation.evaluator import Evaluation
+from pipeline.files import whole_directory, write_csv
+from pipeline.methods.base import Method
+from pipeline.model import saved
+from pipeline.model.output_cache import Kept
+from pipeline.params import Params
+from pipeline.params.settings import HeatmapName
+from pipeline.runtime import precision
+from pipeline.runtime.devices import pick_device
+from stages.evaluate import evaluate, view
+from stages.layout import MODELS, PREPARED, run_name
+
+FIGURES = ("top1_loc_err", "gt_known_loc_err", "max_box_acc", "max_box_acc_v2")
+COLUMNS = ["heatmap", *FIGURES, "seconds"]
+
+
+def make(names: Sequence[HeatmapName], out: Path, images: int) -> None:
+    """Evaluate the trained model with each heatmap and write the folder `out`; print the table."""
+    settings = precision.resolved(params.load())
+    device = pick_device(settings.train.device)
+    trained = saved.load(MODELS, device, settings.method_params)
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, Evaluation] = {}
+    with whole_directory(out) as partial:
+        for name in names:
+            own = replace(settings, heatmap=name)
+            start = time.perf_counter()
+            title = f"{run_name(settings)} {name}"
+            figures, seen[name] = evaluate(
+                trained.method, own, partial / name, trained.sha256, title
+            )
+            seconds = round(time.perf_counter() - start, 1)
+            rows.append({"heatmap": name, **row(figures), "seconds": seconds})
+        write_csv(partial / "heatmaps.csv", rows, COLUMNS)
+        chosen = pick(seen, images, settings)
+        sheet = strips(trained.method, seen, chosen, settings, trained.sha256)
+        pictures.save(partial / "heatmaps.png", sheet)
+    print("\n".join(table(rows)))
+    print(f"{out}/heatmaps.csv, {out}/heatmaps.png")
+
+
+def row(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures that depend on the heatmap, as far as there are true boxes."""
+    return {name: round(figures[name], 2) for name in FIGURES if figures.get(name) is not None}
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as Markdown."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return lines + [f"| {' | '.join(str(row.get(c, '–')) for c in COLUMNS)} |" for row in rows]
+
+
+def pick(seen: dict[str, Evaluation], count: int, settings: Params) -> list[int]:
+    """Images drawn at random, classes in turn."""
+    any_of = next(iter(seen.values()))
+    return pictures.choose(any_of.iou_predicted, any_of.labels, count, settings.seed)[
+        "random"
+    ].tolist()
+
+
+def strips(
+    model: Method, seen: dict[str, Evaluation], chosen: list[int], settings: Params, sha256: str
+) -> Any:
+    """For each chosen image a row: the photograph, and each heatmap with its box."""
+    images = packed.Split.open(PREPARED, "test")
+    names = packed.read_meta(PREPARED).class_names
+    maps = {}
+    for name in seen:
+        own = replace(settings, heatmap=name)
+        kept = Kept.of(own, sha256, PREPARED, "test")
+        maps[name] = evaluator.predicted_maps(model, images, chosen, own, kept)
+    panels = []
+    for k, index in enumerate(chosen):
+        boxes = np.concatenate([of.boxes_predicted[[index]] for of in seen.values()])
+        photograph, in_view, truth = view(images, index, boxes, settings)
+        panels.append(
+            pictures.strip(
+                photograph,
+                {name: of[k] for name, of in maps.items()},
+                boxes=dict(zip(seen, in_view, strict=True)),
+                truth=truth,
+                caption=names[next(iter(seen.values())).top[index, 0]],
+                tile=pictures.tile_size(images.sizes),
+            )
+        )
+    return pictures.gallery(panels, 1, f"{run_name(settings)} · heatmaps")
