@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import numpy as np
 from pipeline import packed, params, pictures
 from pipeline.evaluation import evaluator
 from pipeline.evaluation.evaluator import Evaluation
-from pipeline.files import whole_directory, write_csv
+from pipeline.files import write_csv
 from pipeline.methods.base import Method
 from pipeline.model import saved
 from pipeline.model.output_cache import Kept
+from pipeline.output_folder import OutputFolder
 from pipeline.params import Params
 from pipeline.params.settings import HeatmapName
 from pipeline.runtime import precision
@@ -26,14 +26,14 @@ FIGURES = ("top1_loc_err", "gt_known_loc_err", "max_box_acc", "max_box_acc_v2")
 COLUMNS = ["heatmap", *FIGURES, "seconds"]
 
 
-def make(names: Sequence[HeatmapName], out: Path, images: int) -> None:
-    """Evaluate the trained model with each heatmap and write the folder `out`; print the table."""
+def make(names: Sequence[HeatmapName], out: OutputFolder, images: int) -> None:
+    """Evaluate the trained model with each heatmap and replace the folder `out`; print the table."""
     settings = precision.resolved(params.load())
     device = pick_device(settings.train.device)
     trained = saved.load(MODELS, device, settings.method_params)
     rows: list[dict[str, Any]] = []
     seen: dict[str, Evaluation] = {}
-    with whole_directory(out) as partial:
+    with out.replaced() as partial:
         for name in names:
             own = replace(settings, heatmap=name)
             start = time.perf_counter()
@@ -48,7 +48,7 @@ def make(names: Sequence[HeatmapName], out: Path, images: int) -> None:
         sheet = strips(trained.method, seen, chosen, settings, trained.sha256)
         pictures.save(partial / "heatmaps.png", sheet)
     print("\n".join(table(rows)))
-    print(f"{out}/heatmaps.csv, {out}/heatmaps.png")
+    print(f"{out.path}/heatmaps.csv, {out.path}/heatmaps.png")
 
 
 def row(figures: dict[str, Any]) -> dict[str, float]:

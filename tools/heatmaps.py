@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.errors import UserError
+from pipeline.output_folder import OutputFolder
 from pipeline.params.settings import HeatmapName
-from stages.layout import METRICS
+from stages.layout import METRICS, MODELS, PREPARED
 
 NAMES = get_args(HeatmapName)
 
@@ -32,6 +33,7 @@ def main(options: argparse.Namespace) -> None:
     for name in options.heatmaps:
         if name not in NAMES:
             raise UserError(f"heatmap is {name!r}; allowed: {', '.join(NAMES)}")
+    out = OutputFolder.checked(options.out, "wsol heatmaps", (MODELS, PREPARED))
     from tools import heatmap_sheet  # torch: after the arguments are known to be good
 
-    heatmap_sheet.make(options.heatmaps or NAMES, options.out, options.images)
+    heatmap_sheet.make(options.heatmaps or NAMES, out, options.images)

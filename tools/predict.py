@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from pipeline import pictures
 from pipeline.errors import UserError
-from pipeline.files import whole_directory, write_csv, write_json
+from pipeline.files import write_csv, write_json
+from pipeline.output_folder import OutputFolder
 from pipeline.raw import images
 
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
@@ -41,6 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
+    inputs = (arguments.images, arguments.model, arguments.localization)
+    out = OutputFolder.checked(arguments.out, "wsol predict", inputs)
     found = find_images(arguments.images)
 
     # torch: after the arguments are known to be good
@@ -56,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     annotated: list[dict[str, Any]] = []
     with (
-        whole_directory(arguments.out) as partial,
+        out.replaced() as partial,
         tqdm(total=len(found), desc="predict", unit="image") as bar,
     ):
         for batch in read_batches(found, arguments.batch_size, unreadable):

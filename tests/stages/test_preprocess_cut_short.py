@@ -241,7 +241,7 @@ def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(
     assert code == 2, output
     (line,) = (line for line in output.splitlines() if line.startswith("error: "))
     assert re.search(
-        r"\.checkpoints/preprocess/\w+: the disk is full .* \(0.0 GB free\); make room", line
+        r"\.checkpoints/preprocess/\w+\S*: the disk is full .* \(0.0 GB free\); make room", line
     )
     assert project.finished() > 0
     assert "Traceback" not in output
