@@ -33,7 +33,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="methods; default: all")
-    parser.add_argument("--backbone", default="vgg_small", choices=sorted(backbones.PLUG_POINTS))
+    parser.add_argument("--backbone", default="vgg_small", choices=backbones.names())
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
@@ -105,20 +105,10 @@ class Step:
 
 
 def build(name: str, backbone: str) -> Method:
-    """The method as params.yaml sets it, its plug points by depth on another backbone."""
+    """The method as params.yaml sets it."""
     from importlib import import_module
 
     section: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())["methods"][name]
-    if "plug_points" in section:
-        own = yaml.safe_load(Path("params.yaml").read_text())["backbone"]
-        by_depth = dict(
-            zip(
-                reversed(backbones.PLUG_POINTS[own]),
-                reversed(backbones.PLUG_POINTS[backbone]),
-                strict=False,
-            )
-        )
-        section["plug_points"] = [by_depth[p] for p in section["plug_points"] if p in by_depth]
     params = import_module(f"pipeline.methods.{name}").Params.model_validate(section)
     return methods.build(name, backbone, "none", CLASSES, params)
 

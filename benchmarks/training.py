@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbone", default="mobilenet_v2", choices=sorted(backbones.PLUG_POINTS))
+    parser.add_argument("--backbone", default="mobilenet_v2", choices=backbones.names())
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=192)

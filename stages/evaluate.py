@@ -106,7 +106,7 @@ def _pass(
     kept = Kept.of(settings, sha256, PREPARED, split)
     why = distributed.agreed(kept.missing(evaluator.names_needed(selection)))
     if why:
-        heatmaps.check(settings.heatmap, settings.heatmaps, model)
+        heatmaps.check(settings.heatmap, settings.heatmaps)
         each = heatmaps.passes(settings.heatmap, settings.heatmaps, model.backbone.out_channels)
         cost = f"{total * each} forward passes, {each} per image" if each > 1 else "forward pass"
         tqdm.write(f"{title}: {split}: {cost} over {total} images: {why}")

@@ -234,7 +234,7 @@ def read(
             )
         return
     method.eval()
-    generators.check(params.heatmap, params.heatmaps, method)
+    generators.check(params.heatmap, params.heatmaps)
     loader = test_loader(prepared, split, params, pin=device.type == "cuda")
     own = torch.arange(len(loader)).split(step)[share.rank :: share.processes]
     order = torch.cat(own) if own else torch.arange(0)

@@ -15,8 +15,8 @@ from pipeline.layers.class_maps import min_max
 from pipeline.methods.base import Method, Outputs, full_precision
 from pipeline.params import Heatmaps
 
-LAST = "last_map"
-"""The layer in front of the pooling, whatever its name."""
+LAST = "last"
+"""The plug point in front of the pooling."""
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """Features and gradients [B, C, h, w] → a map [B, h, w] that is not yet rectified."""
@@ -52,14 +52,8 @@ BY_GRADIENT: dict[str, Weigh] = {
 }
 
 
-def check(name: str, settings: Heatmaps, method: Method) -> None:
-    """Raise UserError for a layer that the backbone lacks or that the heatmap has no use for."""
-    allowed = (LAST, *method.backbone.points)
-    if settings.layer not in allowed:
-        raise UserError(
-            f"params.yaml: heatmaps.layer is {settings.layer!r}; allowed: {', '.join(allowed)} "
-            f"(the plug points of {method.backbone.name})"
-        )
+def check(name: str, settings: Heatmaps) -> None:
+    """Raise UserError for a layer that the heatmap has no use for."""
     if name in ("cam", "scorecam") and settings.layer != LAST:
         raise UserError(
             f"params.yaml: heatmaps.layer is {settings.layer!r}, which {name} cannot use; "

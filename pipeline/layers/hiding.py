@@ -9,10 +9,11 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -20,20 +21,11 @@ Weight = Annotated[float, Field(ge=0)]
 BRANCHES = ("dispersed", "passed", "hidden")  # Algorithm 1's, by the index that `select` returns
 
 
-def _distinct(points: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(points)) < len(points):
-        raise ValueError("a list that names each plug point once")
-    return points
-
-
-PlugPoints = Annotated[tuple[str, ...], AfterValidator(_distinct)]
-
-
 class Strategy(Section):
     """Where and by which thresholds Algorithm 1 hides."""
 
     plug_points: PlugPoints
-    """Where maps are hidden, by the backbone's names. Published: pool3, pool4, conv5_3 (§3.3.1)."""
+    """Where maps are hidden. Published: pool3, pool4, conv5_3 (§3.3.1)."""
     hide_threshold: Fraction
     """α of Eq. 11: a pixel of at least α · maximum belongs to the peak. Published: 0.8 (§3.3.1)."""
     target_threshold: Fraction

@@ -15,10 +15,11 @@ from pipeline.backbones import Backbone
 from pipeline.layers import hiding
 from pipeline.methods import base
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 
 class Params(Section):
-    plug_points: hiding.PlugPoints
+    plug_points: PlugPoints
     """Published: after pool3, pool4 and conv5_3 of VGG16 (the authors' code: `3 4 53`)."""
     drop_rate: hiding.Fraction
     """That a layer hides in a step, else it weighs. Published: 0.75 (§4.1)."""

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pipeline.backbones import Backbone
-from pipeline.layers import class_maps, hiding
+from pipeline.layers import class_maps
 from pipeline.layers.conv_head import conv_head
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 
 class Params(Section):
-    plug_points: Annotated[hiding.PlugPoints, Field(min_length=1, max_length=1)]
+    plug_points: Annotated[PlugPoints, Field(min_length=1, max_length=1)]
     """Where the mask is made. Published: before pool4 of VGG16, layer3 of ResNet50 (code)."""
     area_weight: Annotated[float, Field(ge=0)]
     """β of the mask's area. Published (code): CUB 0.7 VGG16, 1.2 ResNet50; ILSVRC 1, 2."""

@@ -19,18 +19,19 @@ from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
 from pipeline.errors import UserError
-from pipeline.layers import class_maps, hiding
+from pipeline.layers import class_maps
 from pipeline.layers.conv_head import conv_head
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Images, Outputs
 from pipeline.params import FilePath, Section
+from pipeline.params.plug_points import PlugPoints
 
 LEVELS = ("order", "family", "species")
 COLUMNS = ("class", "family", "order")
 
 
 class Params(Section):
-    plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
+    plug_points: Annotated[PlugPoints, Field(min_length=2, max_length=2)]
     """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16
     (the authors' code)."""
     hierarchy: Annotated[FilePath | None, Field(json_schema_extra={"file": True})]

@@ -58,8 +58,7 @@ class Method(base.Method):
     direction: Tensor
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:
-        backbone.neck = None  # new layers would have to learn
-        backbone.out_channels = backbone.channels[backbone.points[-1]]
+        backbone.remove_neck()  # new layers would have to learn
         super().__init__(backbone, num_classes, params)
         channels = backbone.out_channels
         self.register_buffer("mean", torch.zeros(num_classes, channels))

@@ -16,10 +16,11 @@ from pipeline.layers import hiding
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 
 class Params(Section):
-    plug_points: hiding.PlugPoints
+    plug_points: PlugPoints
     """Where erased streams begin. Published: after pool4 of VGG16 (code: eil4); MEIL: two points."""
     erase_threshold: Annotated[float, Field(ge=0)]
     """γ: erased is what reaches this share of the maximum; above 1 nothing. Published: 0.7 (code)."""

@@ -20,12 +20,13 @@ from pipeline.layers.non_local import NonLocal
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 Weight = Annotated[float, Field(ge=0)]
 
 
 class Params(Section):
-    plug_points: hiding.PlugPoints
+    plug_points: PlugPoints
     """As ADL; the last by depth is the reference of the consistency loss."""
     drop_rate: hiding.Fraction
     """That a layer hides in a step, else it weighs; as ADL: 0.75."""

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.backbones import Backbone
-from pipeline.layers import hiding
 from pipeline.layers.non_local import NonLocal
 from pipeline.methods import base
 from pipeline.methods.base import Outputs
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 
 class Params(Section):
-    plug_points: hiding.PlugPoints
+    plug_points: PlugPoints
     """After which points a non-local block stands. Published: pool2, pool3, pool4, conv5_3 of VGG16
     (the authors' code)."""
     combination: Literal["top", "top_bottom", "linear", "quadratic", "top20"]

@@ -19,12 +19,13 @@ from pipeline.layers.conv_head import xavier
 from pipeline.methods import base
 from pipeline.methods.base import Criterion, Outputs
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 Three = Annotated[tuple[hiding.Fraction, ...], Field(min_length=3, max_length=3)]
 
 
 class Params(Section):
-    plug_points: Annotated[hiding.PlugPoints, Field(min_length=2, max_length=2)]
+    plug_points: Annotated[PlugPoints, Field(min_length=2, max_length=2)]
     """The maps that B1 and B2 read, by depth. Published: around the last two blocks of
     InceptionV3 (the authors' code)."""
     high: Three

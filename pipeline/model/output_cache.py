@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import cache, code
+from pipeline import backbones, cache, code
 from pipeline.files import whole_directory
 from pipeline.params import Params
 from pipeline.runtime.devices import pick_device
@@ -49,7 +49,9 @@ class Kept:
             [
                 (prepared / "meta.json").read_bytes(),
                 *code.fingerprints(
-                    "pipeline.evaluation.evaluator", f"pipeline.methods.{params.method}"
+                    "pipeline.evaluation.evaluator",
+                    f"pipeline.methods.{params.method}",
+                    backbones.module(params.backbone),
                 ),
                 *environment(),
             ],

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pipeline.cache import project_path
 from pipeline.errors import UserError
 from pipeline.params import yamlfile
+from pipeline.params.plug_points import ALIASES, POINTS
 from pipeline.params.section import (
     FilePath,
     Section,
@@ -99,7 +100,7 @@ def load_all(path: Path = FILE, text: str | None = None) -> Params:
     """Read params.yaml as `load`, and check all that any stage may use.
 
     That is every dataset's and method's section, every ablation variant, and the names of backbones
-    and plug points where they will be used. `text`, if given, stands for the file's content.
+    where they will be used. `text`, if given, stands for the file's content.
     """
     raw = read(path, text)
     params, problems = _parsed(raw, every=True)
@@ -277,29 +278,14 @@ def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None,
 
 
 def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
-    """A backbone that is none, or that lacks the chosen method's plug points; imports PyTorch."""
+    """An unknown backbone, or weights that there are not; imports PyTorch."""
     # Imported by name: stages that read params depend on the backbones only if they build one.
     backbones = import_module("pipeline.backbones")
-    plug_points: dict[str, tuple[str, ...]] = backbones.PLUG_POINTS
-    backbone, key = raw.get("backbone"), f"methods.{raw.get('method')}.plug_points"
+    backbone, weights = raw.get("backbone"), raw.get("weights")
     if not isinstance(backbone, str):
-        return []  # told with the whole file
-    if backbone not in plug_points:
-        return [wrong("backbone", backbone, ", ".join(plug_points))]
-    allowed, points = plug_points[backbone], leaves(raw).get(key)
-    problems = []
-    if raw.get("weights") == "imagenet" and backbone not in backbones.PRETRAINED:
-        published = ", ".join(backbones.PRETRAINED)
-        problems.append(
-            f"weights is 'imagenet', which {backbone} has none of; "
-            f"allowed: weights none or a file, or backbone {published}"
-        )
-    problems += [*_missing_weights(raw.get("weights")), *_layer_problems(raw, allowed)]
-    if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
-        return problems  # told with the method's section
-    if set(points) <= set(allowed):
-        return problems
-    return [*problems, wrong(key, points, f"{', '.join(allowed)} (the plug points of {backbone})")]
+        return []  # reported with the whole file
+    problems: list[str] = backbones.problems(backbone, str(weights))
+    return [*problems, *_missing_weights(weights), *_layer_problems(raw)]
 
 
 def _missing_weights(weights: object) -> list[str]:
@@ -312,17 +298,14 @@ def _missing_weights(weights: object) -> list[str]:
     ]
 
 
-def _layer_problems(raw: Mapping[str, Any], points: tuple[str, ...]) -> list[str]:
-    """A layer that the backbone lacks, or that the heatmap has no use for."""
-    values, last = leaves(raw), "last_map"
+def _layer_problems(raw: Mapping[str, Any]) -> list[str]:
+    """A layer that the heatmap has no use for."""
+    values = leaves(raw)
     name, layer = values.get("heatmap"), values.get("heatmaps.layer")
-    if not isinstance(layer, str) or layer == last:
+    point = ALIASES.get(str(layer), layer)
+    if name not in ("cam", "scorecam") or point not in POINTS or point == "last":
         return []
-    if layer not in points:
-        return [wrong("heatmaps.layer", layer, ", ".join((last, *points)))]
-    if name in ("cam", "scorecam"):
-        return [f"heatmaps.layer is {layer!r}, which {name} cannot use; allowed: {last}"]
-    return []
+    return [f"heatmaps.layer is {layer!r}, which {name} cannot use; allowed: last"]
 
 
 def _changed(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.cache import project_path
+from pipeline.params.plug_points import PlugPoint
 from pipeline.params.section import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -101,8 +102,8 @@ HeatmapName = Literal["cam", "gradcam", "gradcam++", "smooth_gradcam++", "scorec
 class Heatmaps(Section):
     """What the heatmaps other than `cam` are read with."""
 
-    layer: str
-    """Feature map of the gradient ones: last_map, or a plug point of the backbone."""
+    layer: PlugPoint
+    """Feature map that the gradient ones read."""
     samples: Positive
     """Noisy copies of Smooth Grad-CAM++."""
     noise: Annotated[float, Field(ge=0)]

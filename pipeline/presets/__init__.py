@@ -1,8 +1,8 @@
 """Ready-made settings of params.yaml: the committed default, the thesis's runs, a run on real birds.
 
 A preset is complete: it sets every value outside `methods` and `ablate`, so nothing of an earlier
-trial is left. Of the rest it sets what depends on the backbone and the size of the run: the plug
-points of every method that has some, AHD's threshold, and whether ablations run.
+trial is left. Of the rest it sets what depends on the backbone and the size of the run: AHD's threshold,
+say, and whether ablations run.
 """
 
 import io
@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 from pipeline.errors import UserError
-from pipeline.params import key_problem, leaves
+from pipeline.params import key_problem
 
 Key = tuple[str, ...]
 """The keys from the top of params.yaml down to a value."""
@@ -88,7 +88,7 @@ QUICK: dict[str, Any] = {
     "train.processes": "auto",
     "train.workers": 2,
     "train.cache_mib": 2048,
-    "heatmaps.layer": "last_map",
+    "heatmaps.layer": "last",
     "heatmaps.samples": 8,
     "heatmaps.noise": 0.15,
     "heatmaps.channels": 64,
@@ -205,27 +205,10 @@ PRESETS: dict[str, Preset] = {
     "ilsvrc-resnet50": Preset("ILSVRC as in the thesis's chapter 4", published(ILSVRC, RESNET50)),
 }
 
-# VGG16's plug points, and what stands at their depth in another backbone. The thesis plugs VGG16 at
-# pool3, pool4 and conv5_3 and does not say where it plugs ResNet50: the stages whose maps have the
-# same sizes, 28×28 and twice 14×14, are our choice.
-THESIS_POINTS = ("pool3", "pool4", "conv5_3")
-POINTS = {
-    "spg": ("pool4", "conv5_3"),
-    "danet": ("pool3", "pool4"),
-    "nl_ccam": ("pool2", "pool3", "pool4", "conv5_3"),
-    "eil": ("pool4",),
-    "bas": ("pool4",),
-}
-SAME_DEPTH: dict[str, dict[str, str]] = {
-    "resnet50": {"pool2": "layer1", "pool3": "layer2", "pool4": "layer3", "conv5_3": "layer4"},
-    "mobilenet_v2": {"pool3": "expand7", "pool4": "expand14", "conv5_3": "last"},
-}
-
 
 def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[Key, Any]:
     """All values that the preset `name` with the user's `overrides` gives a params.yaml of `raw`.
 
-    The plug points of ablation variants keep their depth when the backbone changes.
     Raises UserError for keys that `raw` does not have.
     """
     if name not in PRESETS:
@@ -235,19 +218,7 @@ def values_of(name: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -
     preset = PRESETS[name].values
     if missing := [key for key in preset if key_problem(raw, key)]:
         raise UserError(f"params.yaml lacks {', '.join(missing)}; put them back")
-    backbone = overrides.get("backbone", preset["backbone"])
-    depths = SAME_DEPTH.get(str(backbone), {})
-    plugged = {
-        f"methods.{method}.plug_points": [
-            depths.get(point, point)
-            for point in POINTS.get(method, THESIS_POINTS)
-            if not depths or point in depths  # MobileNetV2 has none of pool2's depth
-        ]
-        for method, section in raw["methods"].items()
-        if isinstance(section, dict) and "plug_points" in section
-    }
-    single = {**preset, **plugged, **overrides}
-    return {tuple(key.split(".")): value for key, value in single.items()} | _moved(raw, depths)
+    return {tuple(key.split(".")): value for key, value in {**preset, **overrides}.items()}
 
 
 def rewritten(text: str, values: Mapping[Key, Any]) -> str:
@@ -265,26 +236,6 @@ def rewritten(text: str, values: Mapping[Key, Any]) -> str:
     stream = io.StringIO()
     yaml.dump(document, stream)
     return stream.getvalue()
-
-
-def _moved(raw: Mapping[str, Any], depths: Mapping[str, str]) -> dict[Key, list[str]]:
-    """The plug points of variants that have no backbone of their own, at the same depth in another.
-
-    depths: as in SAME_DEPTH. Where one has no counterpart, all are given by VGG16's names.
-    """
-    vgg16 = {point: name for points in SAME_DEPTH.values() for name, point in points.items()}
-    moved = {}
-    for dotted, points in leaves(raw.get("ablate") or {}, "ablate.").items():
-        key = tuple(dotted.split(".", maxsplit=4))
-        if key[1] != "variants" or key[3:4] != ("set",) or not dotted.endswith(".plug_points"):
-            continue
-        texts = isinstance(points, list) and all(isinstance(point, str) for point in points)
-        if not texts or raw["ablate"]["variants"][key[2]].get("backbone"):
-            continue  # what is no list of texts, the check tells
-        names = [vgg16.get(point, point) for point in points]
-        complete = all(name in depths for name in names)
-        moved[key] = [depths[name] for name in names] if complete else names
-    return moved
 
 
 def _in_one_line(values: list[Any]) -> CommentedSeq:

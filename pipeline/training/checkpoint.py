@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import cache, code
+from pipeline import backbones, cache, code
 from pipeline.files import read_json, translate_errors, whole_directory, whole_file, write_json
 from pipeline.params import Params, leaves
 from pipeline.runtime.distributed import share
@@ -56,7 +56,11 @@ def fingerprint(params: Params, prepared: Path) -> str:
         training_params(params),
         [
             (prepared / "meta.json").read_bytes(),
-            *code.fingerprints("pipeline.training.loop", f"pipeline.methods.{params.method}"),
+            *code.fingerprints(
+                "pipeline.training.loop",
+                f"pipeline.methods.{params.method}",
+                backbones.module(params.backbone),
+            ),
             *environment(),
         ],
     )

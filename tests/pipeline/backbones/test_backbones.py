@@ -17,13 +17,15 @@ from pipeline import backbones
 from pipeline.errors import UserError
 
 IMAGES = (2, 3, 32, 64)  # not square
-MAPS = {  # side of every plug point's map for an image of side 224
-    "vgg16": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
-    "vgg_small": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "conv5_3": 14},
-    "resnet50": {"layer1": 56, "layer2": 28, "layer3": 14, "layer4": 14},
-    "mobilenet_v2": {"expand7": 28, "expand14": 14, "last": 14},
+POINTS = ("stride2", "stride4", "stride8", "stride16_early", "stride16_late", "last")
+CHANNELS = {
+    "vgg16": (64, 128, 256, 512, 512, 1024),
+    "vgg_small": (8, 16, 32, 64, 96, 128),
+    "resnet50": (64, 256, 512, 1024, 2048, 2048),
+    "mobilenet_v2": (96, 144, 192, 384, 576, 1280),
 }
-every_backbone = pytest.mark.parametrize("name", MAPS)
+SIDES = (112, 56, 28, 14, 14, 14)  # of the points' maps for an image of side 224
+every_backbone = pytest.mark.parametrize("name", CHANNELS)
 
 
 def images() -> Tensor:
@@ -31,26 +33,48 @@ def images() -> Tensor:
 
 
 def test_all_backbones_are_here() -> None:
-    assert {name: tuple(sides) for name, sides in MAPS.items()} == backbones.PLUG_POINTS
+    assert backbones.names() == sorted(CHANNELS)
 
 
 @every_backbone
-def test_plug_points_come_in_order_at_their_size_and_have_passed_a_relu(name: str) -> None:
+def test_every_depth_is_there_at_its_size_and_has_passed_a_relu(name: str) -> None:
     backbone = backbones.build(name).eval()
-    seen: dict[str, tuple[int, ...]] = {}
+    seen: dict[str, Tensor] = {}
 
     def at(point: str, features: Tensor) -> Tensor:
-        seen[point] = tuple(features.shape)
-        assert features.min() >= 0
+        assert point not in seen and features.min() >= 0
+        seen[point] = features
         return features
 
     with torch.no_grad():
         features = backbone(images(), at)
-    assert tuple(seen) == backbone.points == tuple(backbone.channels)
-    for point, side in MAPS[name].items():
+    assert tuple(seen) == backbone.points
+    assert tuple(backbone.channels) == POINTS
+    for point, side, channels in zip(POINTS, SIDES, CHANNELS[name], strict=True):
         height, width = IMAGES[2] * side // 224, IMAGES[3] * side // 224
-        assert seen[point] == (2, backbone.channels[point], height, width)
-    assert features.shape == (2, backbone.out_channels, 2, 4)
+        assert seen[backbone.hooked(point)].shape == (2, channels, height, width)
+        assert backbone.channels[point] == channels
+    assert features is seen[backbone.hooked("last")]
+    assert backbone.out_channels == CHANNELS[name][-1]
+
+
+def test_two_depths_with_one_tensor_are_hooked_once() -> None:
+    backbone = backbones.build("resnet50")
+    assert backbone.points == POINTS[:-1]
+    assert backbone.hooked("last") == "stride16_late" and backbone.hooked("stride8") == "stride8"
+    assert backbone.segment("last") is backbone.segment("stride16_late")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg_small"])
+def test_without_its_neck_a_vgg_ends_at_conv5_3(name: str) -> None:
+    backbone = backbones.build(name).eval()
+    seen: dict[str, Tensor] = {}
+    with torch.no_grad():
+        backbone(images(), lambda point, features: seen.setdefault(point, features))
+        backbone.remove_neck()
+        assert torch.equal(backbone(images()), seen["stride16_late"])
+    assert backbone.out_channels == CHANNELS[name][-2]
+    assert backbone.hooked("last") == "stride16_late"
 
 
 @every_backbone
@@ -68,7 +92,7 @@ def test_what_the_hook_returns_goes_on_and_the_rest_can_be_resumed(name: str) ->
         assert torch.equal(backbone(kept[first], after=first), whole)
         assert not torch.equal(backbone(images()), whole)
         after_last = backbone(kept[last], after=last)
-    assert torch.equal(after_last, whole if backbone.neck is not None else kept[last])
+    assert torch.equal(after_last, whole)
 
 
 @every_backbone
@@ -88,10 +112,12 @@ def test_a_segment_runs_with_other_weights_for_methods_that_freeze_a_copy() -> N
     zeros = {name: torch.zeros_like(p) for name, p in backbone.named_parameters()}
     features = torch.rand(2, 64, 2, 4)
     with torch.no_grad():
-        expected = backbone(features, after="pool4")
-        frozen = torch.func.functional_call(backbone, zeros, (features,), {"after": "pool4"})
+        expected = backbone(features, after="stride16_early")
+        frozen = torch.func.functional_call(
+            backbone, zeros, (features,), {"after": "stride16_early"}
+        )
         assert expected.any() and not frozen.any()
-        assert torch.equal(backbone(features, after="pool4"), expected)
+        assert torch.equal(backbone(features, after="stride16_early"), expected)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
@@ -118,13 +144,15 @@ def test_trunk_computes_what_torchvision_computes_up_to_the_changed_stride(name:
     with torch.no_grad():
         backbone(images(), keep)
         if name == "vgg16":
-            assert torch.equal(kept["conv5_3"], whole.features[:-1](images()))
+            assert torch.equal(kept["stride16_late"], whole.features[:-1](images()))
         elif name == "resnet50":
             stem = whole.maxpool(whole.relu(whole.bn1(whole.conv1(images()))))
-            assert torch.equal(kept["layer3"], whole.layer3(whole.layer2(whole.layer1(stem))))
+            assert torch.equal(
+                kept["stride16_early"], whole.layer3(whole.layer2(whole.layer1(stem)))
+            )
         else:
             expanded = whole.features[14].conv[0](whole.features[:14](images()))
-            assert torch.equal(kept["expand14"], expanded)
+            assert torch.equal(kept["stride16_late"], expanded)
 
 
 def test_vgg_starts_as_published() -> None:
@@ -249,7 +277,7 @@ def test_a_dict_of_numbers_is_no_state_dict(tmp_path: Path) -> None:
 
 def test_a_tensor_is_no_state_dict(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "w.pth")
-    assert refusal("vgg_small", str(tmp_path / "w.pth")) == "it holds no dict, not tensors by name"
+    assert refusal("vgg_small", str(tmp_path / "w.pth")) == "it is not a dict of tensors by name"
 
 
 class Malicious:
@@ -270,7 +298,7 @@ def test_code_in_a_file_is_not_run(plain_pickle: bool, tmp_path: Path) -> None:
     else:
         torch.save(Malicious(target), path)
     reason = refusal("vgg_small", str(path))
-    assert reason == "it would run code when loaded, or is no PyTorch file"
+    assert reason == "it would run code when loaded, or is not a PyTorch file"
     assert not target.exists()
 
 
@@ -280,7 +308,7 @@ def test_a_file_of_something_else(suffix: str, content: bytes, tmp_path: Path) -
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     reason = refusal("vgg_small", str(path))
-    assert reason.startswith(("it cannot be read (", "it would run code when loaded, or is no"))
+    assert reason.startswith(("it cannot be read (", "it would run code when loaded, or is not"))
 
 
 def test_no_imagenet_weights_for_the_small_net() -> None:

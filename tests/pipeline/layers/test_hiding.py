@@ -10,7 +10,7 @@ from pipeline.layers import hiding
 from pipeline.layers.cells import side_ratio
 
 PUBLISHED = {
-    "plug_points": ("pool3", "pool4", "conv5_3"),
+    "plug_points": ("stride8", "stride16_early", "stride16_late"),
     "hide_threshold": 0.8,
     "target_threshold": 0.3,
     "background_threshold": 0.2,
@@ -285,7 +285,7 @@ def test_a_map_of_zeros_is_passed() -> None:
         ("dispersion_threshold", -1.0),
         ("min_peak_pixels", 0),
         ("background_threshold", 0.4),  # above target_threshold
-        ("plug_points", ("pool3", "pool3")),
+        ("plug_points", ("stride8", "stride8")),
     ],
 )
 def test_params_out_of_range(field: str, value: object) -> None:
@@ -294,13 +294,13 @@ def test_params_out_of_range(field: str, value: object) -> None:
 
 
 def test_counters_are_shares_of_images_and_start_anew() -> None:
-    counter = hiding.BranchCounter(("pool3", "pool4"))
-    counter.add("pool4", torch.tensor([0, 2, 2, 1]))
-    counter.add("pool4", torch.tensor([2, 2, 2, 2]))
+    counter = hiding.BranchCounter(("stride8", "stride16_early"))
+    counter.add("stride16_early", torch.tensor([0, 2, 2, 1]))
+    counter.add("stride16_early", torch.tensor([2, 2, 2, 2]))
     assert counter.fractions("ass") == {
-        "ass/pool4/dispersed": 0.125,
-        "ass/pool4/passed": 0.125,
-        "ass/pool4/hidden": 0.75,
+        "ass/stride16_early/dispersed": 0.125,
+        "ass/stride16_early/passed": 0.125,
+        "ass/stride16_early/hidden": 0.75,
     }
     assert counter.fractions("ass") == {}
     assert not counter.state_dict()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline import backbones, methods
+from pipeline import methods
 from pipeline.methods.base import Method
 from pipeline.params import Section
 
@@ -29,13 +29,7 @@ def params(name: str, **changes: Any) -> Any:
 
 
 def build(name: str, backbone: str = "vgg_small", **changes: Any) -> Method:
-    """The method with random weights, always the same; as many plug points as in params.yaml, up to three.
-
-    They are the backbone's last, and new heads are narrow.
-    """
-    if "plug_points" in _sections()[name]:
-        count = min(3, len(_sections()[name]["plug_points"]))
-        changes = {"plug_points": backbones.PLUG_POINTS[backbone][-count:], **changes}
+    """The method as params.yaml sets it with random weights, always the same; new heads are narrow."""
     if "width" in _sections()[name]:
         changes = {"width": 16, **changes}
     torch.manual_seed(0)

@@ -16,14 +16,15 @@ def test_importance_is_the_sigmoid_of_the_channel_mean() -> None:
 def test_a_layer_hides_or_weighs() -> None:
     hides = build("adl", drop_rate=1.0, drop_threshold=0.5).train()
     hides.on_batch(FEATURES, torch.tensor([0]), torch.Generator())
-    hidden = hides.on_feature("pool4", FEATURES, None, 1.0)
+    hidden = hides.on_feature("stride16_early", FEATURES, None, 1.0)
     assert torch.equal(hidden, FEATURES * torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     weighs = build("adl", drop_rate=0.0).train()
     weighs.on_batch(FEATURES, torch.tensor([0]), torch.Generator())
     assert torch.equal(
-        weighs.on_feature("pool4", FEATURES, None, 1.0), FEATURES * adl.importance(FEATURES)
+        weighs.on_feature("stride16_early", FEATURES, None, 1.0),
+        FEATURES * adl.importance(FEATURES),
     )
-    assert torch.equal(weighs.on_feature("pool1", FEATURES, None, 1.0), FEATURES)
+    assert torch.equal(weighs.on_feature("stride2", FEATURES, None, 1.0), FEATURES)
 
 
 def test_layers_draw_for_themselves_at_the_given_rate() -> None:
@@ -31,7 +32,7 @@ def test_layers_draw_for_themselves_at_the_given_rate() -> None:
     draws = []
     for _ in range(400):
         model.on_batch(FEATURES, torch.tensor([0]), generator)
-        draws.append([model._drops[p] for p in ("pool3", "pool4", "conv5_3")])  # type: ignore[operator, index]
+        draws.append([model._drops[p] for p in ("stride8", "stride16_early", "stride16_late")])  # type: ignore[operator, index]
     share = torch.tensor(draws).float().mean(0)
     assert ((share > 0.68) & (share < 0.82)).all()
     assert len(set(map(tuple, draws))) == 8

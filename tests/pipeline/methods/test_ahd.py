@@ -283,17 +283,17 @@ def test_features_are_multiplied_by_the_dual_mask_in_the_third_branch() -> None:
     F = features().requires_grad_()
     assert isinstance(model.params, ahd.Params)
     mask = ahd.dual_mask(F, hiding.attention_map(F), model.params, 1.0)
-    hidden = model.on_feature("pool3", F, None, 1.0)
+    hidden = model.on_feature("stride8", F, None, 1.0)
     assert torch.equal(hidden, F * mask)
     hidden.sum().backward()
     assert F.grad is not None and torch.equal(F.grad, mask.expand_as(F).float())
-    assert model.statistics()["ahd/pool3/hidden"] == 1.0
+    assert model.statistics()["ahd/stride8/hidden"] == 1.0
 
 
 def test_the_strategy_is_that_of_ass() -> None:
     F = features()
     model, ass = (build(name, dispersion_threshold=9.0).train() for name in ("ahd", "ass"))
-    hidden, expected = (m.on_feature("pool3", F, None, 1.0) for m in (model, ass))
+    hidden, expected = (m.on_feature("stride8", F, None, 1.0) for m in (model, ass))
     _, branch = hiding.select(hiding.attention_map(F), model.params, 1.0)  # type: ignore[arg-type]
     assert 0 < (branch == 2).sum() < len(F)
     for image, one in enumerate(branch.tolist()):
@@ -304,7 +304,7 @@ def test_the_mask_may_act_in_the_first_branch_too() -> None:
     F = features()
     model, ass = (build(name, dispersion_threshold=9.0).train() for name in ("ahd", "ass"))
     both = like(model, "ahd", dispersion_threshold=9.0, branches=[1, 3])
-    hidden, in_three, plain = (m.on_feature("pool3", F, None, 1.0) for m in (both, model, ass))
+    hidden, in_three, plain = (m.on_feature("stride8", F, None, 1.0) for m in (both, model, ass))
     attention = hiding.attention_map(F)
     _, branch = hiding.select(attention, model.params, 1.0)  # type: ignore[arg-type]
     dual = ahd.dual_mask(F, attention, both.params, 1.0)  # type: ignore[arg-type]
@@ -318,7 +318,10 @@ def test_the_mask_may_act_in_the_first_branch_too() -> None:
 
 def test_other_points_are_left_alone() -> None:
     F = features()
-    assert build("ahd", plug_points=["pool4"]).train().on_feature("pool3", F, None, 1.0) is F
+    assert (
+        build("ahd", plug_points=["stride16_early"]).train().on_feature("stride8", F, None, 1.0)
+        is F
+    )
 
 
 def test_hiding_nothing_is_cam() -> None:

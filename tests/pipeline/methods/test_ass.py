@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.backbones import PLUG_POINTS
 from pipeline.layers import hiding
 from pipeline.methods.base import Method
+from pipeline.params.plug_points import POINTS
 from tests.pipeline.methods.builders import build, like
 
 # Everything is passed: nothing is dispersed, and every target has a share of peak pixels.
@@ -38,9 +38,9 @@ def test_features_are_multiplied_by_the_selected_mask() -> None:
     F = features()
     mask, branch = hiding.select(hiding.attention_map(F), strategy(model), 1.0)
     assert set(branch.tolist()) == {0, 1, 2}
-    assert torch.equal(model.on_feature("pool3", F, None, 1.0), F * mask)
+    assert torch.equal(model.on_feature("stride8", F, None, 1.0), F * mask)
     assert model.statistics() == {
-        f"ass/pool3/{name}": (branch == index).sum().item() / len(F)
+        f"ass/stride8/{name}": (branch == index).sum().item() / len(F)
         for index, name in enumerate(hiding.BRANCHES)
     }
 
@@ -49,28 +49,28 @@ def test_always_hides_the_peak_of_every_map() -> None:
     model = build("ass", selection="always").train()
     F = features()
     mask = hiding.drop_mask(hiding.attention_map(F), 0.8)
-    assert torch.equal(model.on_feature("pool4", F, None, 1.0), F * mask)
+    assert torch.equal(model.on_feature("stride16_early", F, None, 1.0), F * mask)
     assert not mask.flatten(1).all(1).any()
-    assert model.statistics()["ass/pool4/hidden"] == 1.0
+    assert model.statistics()["ass/stride16_early/hidden"] == 1.0
 
 
 def test_masks_are_constants_to_the_gradient() -> None:
     model = build("ass", dispersion_threshold=9.0).train()
     F = features().requires_grad_()
     mask, _ = hiding.select(hiding.attention_map(F), strategy(model), 1.0)
-    model.on_feature("pool3", F, None, 1.0).sum().backward()
+    model.on_feature("stride8", F, None, 1.0).sum().backward()
     assert F.grad is not None and torch.equal(F.grad, mask.expand_as(F).float())
 
 
 def test_other_points_are_left_alone() -> None:
-    model = build("ass", plug_points=["pool4"]).train()
+    model = build("ass", plug_points=["stride16_early"]).train()
     F = features()
-    assert model.on_feature("pool3", F, None, 1.0) is F
+    assert model.on_feature("stride8", F, None, 1.0) is F
 
 
 def test_half_precision_stays_half_precision() -> None:
     model = build("ass").train()
-    assert model.on_feature("pool3", features().bfloat16(), None, 1.0).dtype == torch.bfloat16
+    assert model.on_feature("stride8", features().bfloat16(), None, 1.0).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("changes", [HIDES_NOTHING, {"plug_points": []}])
@@ -87,7 +87,7 @@ def test_it_does_hide_in_training() -> None:
 
 @pytest.mark.parametrize("selection", ["strategy", "always"])
 def test_evaluation_is_cam(selection: str) -> None:
-    model = build("ass", selection=selection, plug_points=PLUG_POINTS["vgg_small"]).eval()
+    model = build("ass", selection=selection, plug_points=POINTS).eval()
     cam = like(model, "cam")
     classes = torch.tensor([[0, 1], [2, 3], [4, 0]])
     outputs, expected = model(images()), cam(images())

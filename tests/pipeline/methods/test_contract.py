@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,10 +17,11 @@ from torch.utils._pytree import tree_leaves
 from pipeline import backbones, methods
 from pipeline.errors import UserError
 from pipeline.methods.base import Method, Outputs
-from tests.pipeline.methods.builders import CLASSES, build, params
+from tests.imports import ROOT
+from tests.pipeline.methods.builders import CLASSES, build
 
 METHODS = methods.names()
-CASES = [(method, backbone) for backbone in backbones.PLUG_POINTS for method in METHODS]
+CASES = [(method, backbone) for backbone in backbones.names() for method in METHODS]
 SIZE = (32, 48)  # not square
 
 
@@ -289,14 +291,31 @@ def test_channels_last_changes_nothing_but_speed(small: Method) -> None:
     assert torch.allclose(maps, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_plug_points_that_the_backbone_has_not() -> None:
+VARIANTS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["ablate"]["variants"]
+PLUGGED = [
+    (variant["method"], points)
+    for variant in VARIANTS.values()
+    if (points := variant.get("set", {}).get(f"methods.{variant['method']}.plug_points"))
+]
+
+
+@pytest.mark.parametrize("backbone", backbones.names())
+def test_every_ablation_variant_is_plugged_into_every_backbone(backbone: str) -> None:
+    assert len(PLUGGED) >= 9
+    for method, points in PLUGGED:
+        model = build(method, backbone, plug_points=points)
+        assert len(model.params.plug_points) == len(points)  # type: ignore[attr-defined]
+        assert torch.isfinite(training_loss(model, *batch()))
+
+
+def test_plug_points_that_are_one_map_are_plugged_once() -> None:
+    model = build("ass", "resnet50", plug_points=["stride8", "conv5_3", "last"])
+    assert model.params.plug_points == ("stride8", "stride16_late")  # type: ignore[attr-defined]
     with pytest.raises(UserError) as caught:
-        methods.build(
-            "ass", "resnet50", "none", CLASSES, params("ass", plug_points=["pool3", "layer4"])
-        )
+        build("spg", "resnet50", plug_points=["conv5_3", "last"])
     assert str(caught.value) == (
-        "params.yaml: methods.ass.plug_points is [pool3, layer4]; "
-        "allowed: layer1, layer2, layer3, layer4 (the plug points of resnet50)"
+        "params.yaml: methods.spg.plug_points is [stride16_late, last], which on resnet50 are only 1 maps; "
+        "allowed: 2 of stride2, stride4, stride8, stride16_early, stride16_late"
     )
 
 

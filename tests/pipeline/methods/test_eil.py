@@ -18,7 +18,7 @@ def frozen(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-@pytest.mark.parametrize("points", [["pool4"], ["pool3", "pool4"]])
+@pytest.mark.parametrize("points", [["stride16_early"], ["stride8", "stride16_early"]])
 def test_nothing_erased_is_cam(points: list[str]) -> None:
     model = frozen(build("eil", plug_points=points, erase_threshold=1.1, weight=0.5))
     outputs = model(IMAGES, LABELS)
@@ -31,7 +31,7 @@ def test_nothing_erased_is_cam(points: list[str]) -> None:
 
 
 def test_each_point_erases_the_stream_before_it() -> None:
-    model = frozen(build("eil", plug_points=["pool3", "pool4"], erase_threshold=0.7))
+    model = frozen(build("eil", plug_points=["stride8", "stride16_early"], erase_threshold=0.7))
     outputs, backbone = model(IMAGES, LABELS), model.backbone
     seen = {}
 
@@ -43,9 +43,9 @@ def test_each_point_erases_the_stream_before_it() -> None:
         return features * (features.mean(1, True) < 0.7 * features.mean(1, True).amax((2, 3), True))
 
     backbone(IMAGES, watch)  # type: ignore[operator]
-    first = backbone(erased(seen["pool3"]), watch, after="pool3")  # type: ignore[operator]
-    second = backbone(erased(seen["pool4"]), after="pool4")  # type: ignore[operator]
-    for point, features in (("pool3", first), ("pool4", second)):
+    first = backbone(erased(seen["stride8"]), watch, after="stride8")  # type: ignore[operator]
+    second = backbone(erased(seen["stride16_early"]), after="stride16_early")  # type: ignore[operator]
+    for point, features in (("stride8", first), ("stride16_early", second)):
         logits = model.classifier(features.mean((2, 3)))  # type: ignore[operator]
         torch.testing.assert_close(outputs.extras[point], logits)
 

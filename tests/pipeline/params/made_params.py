@@ -13,6 +13,7 @@ from pydantic import Field
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.params import Section
+from pipeline.params.plug_points import PlugPoints
 
 TEXT = """
 dataset: made
@@ -44,7 +45,7 @@ train:
   processes: 1
   workers: 2
   cache_mib: 2048
-heatmaps: {layer: last_map, samples: 8, noise: 0.15, channels: 64, batch_size: 64}
+heatmaps: {layer: last, samples: 8, noise: 0.15, channels: 64, batch_size: 64}
 box:
   normalise: min_max
   ivr_quantile: 0.45
@@ -76,7 +77,7 @@ class Other(Section):
 
 
 class Hide(Section):
-    plug_points: tuple[str, ...]
+    plug_points: PlugPoints
     threshold: Annotated[float, Field(ge=0, le=1)]
     how: Literal["hard", "soft"]
 
@@ -94,8 +95,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("params.yaml").write_text(TEXT)
     monkeypatch.setattr(params, "names", lambda kind: sorted(SECTIONS[kind]))
     backbones = ModuleType("backbones")
-    backbones.PLUG_POINTS = {"small": ("pool3", "pool4", "last"), "big": ("pool4", "last")}  # type: ignore[attr-defined]
-    backbones.PRETRAINED = ("big",)  # type: ignore[attr-defined]
+    backbones.problems = lambda name, weights: (  # type: ignore[attr-defined]
+        [] if name in ("small", "big") else [f"backbone is {name!r}; allowed: small, big"]
+    )
     monkeypatch.setitem(sys.modules, "pipeline.backbones", backbones)
     for kind, sections in SECTIONS.items():
         for name, section in sections.items():

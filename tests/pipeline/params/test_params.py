@@ -23,7 +23,9 @@ def test_values_are_typed() -> None:
         *("made", "hide", "small", "none", 0),
     )
     assert read.data == Made(classes=8)
-    assert read.method_params == Hide(plug_points=("pool4", "last"), threshold=0.8, how="hard")
+    assert read.method_params == Hide(
+        plug_points=("stride16_early", "last"), threshold=0.8, how="hard"
+    )
     assert read.train.learning_rate == 0.02
     assert isinstance(read.train.head_multiplier, float)  # written 1
     assert read.box.two_stage.center is True
@@ -63,7 +65,7 @@ def test_flat_holds_the_chosen_sections_only() -> None:
     assert values["datasets.made.classes"] == 8
     assert values["train.learning_rate"] == 0.02
     assert values["box.two_stage.seeds"] == "sides"
-    assert values["methods.hide.plug_points"] == "pool4,last"
+    assert values["methods.hide.plug_points"] == "stride16_early,last"
     assert not [key for key in values if key.startswith(("datasets.other", "methods.plain", "abl"))]
     assert {type(value) for value in values.values()} <= {str, int, float, bool}
     assert len(values) == 54
@@ -82,7 +84,9 @@ def test_a_variant_is_the_params_with_its_changes() -> None:
     main = params.load()
     soft = params.variant("hide-soft")
     assert (soft.method, soft.backbone, soft.train.epochs) == ("hide", "big", 3)
-    assert soft.method_params == Hide(plug_points=("pool4", "last"), threshold=0.8, how="soft")
+    assert soft.method_params == Hide(
+        plug_points=("stride16_early", "last"), threshold=0.8, how="soft"
+    )
     assert soft.box == main.box
     plain = params.variant("methods-plain")
     assert (plain.method, plain.backbone, plain.train) == ("plain", "small", main.train)

@@ -11,6 +11,12 @@ from tests.pipeline.params.made_params import made, told, write  # noqa: F401
 pytestmark = pytest.mark.usefixtures("made")
 
 
+POINTS = (
+    "stride2, stride4, stride8, stride16_early, stride16_late, last "
+    "(or VGG16's names pool1, pool2, pool3, pool4, conv5_3)"
+)
+
+
 def problems(changes: Mapping[str, object]) -> list[str]:
     write(changes)
     return told(params.load_all)
@@ -68,14 +74,14 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"weights": "imagnet"},
          "weights is 'imagnet'; allowed: none, imagenet, or a state-dict file (.safetensors, .pth, .pt)"),
         ({"methods.hide.plug_points": ["pool5", "last"]}, "methods.hide.plug_points is [pool5, last]; "
-         "allowed: pool3, pool4, last (the plug points of small)"),
-        ({"weights": "imagenet", "backbone": "small"}, "weights is 'imagenet', which small has none of; "
-         "allowed: weights none or a file, or backbone big"),
+         f"allowed: a list of {POINTS}, not pool5"),
+        ({"methods.hide.plug_points": ["conv5_3", "stride16_late"]}, "methods.hide.plug_points is "
+         "[conv5_3, stride16_late]; allowed: a list that names each plug point once"),
         ({"weights": "no.pth"},
          "weights is 'no.pth', and there is no such file; allowed: none, imagenet, or a file"),
-        ({"heatmap": "gradcam", "heatmaps.layer": "pool1"},
-         "heatmaps.layer is 'pool1'; allowed: last_map, pool3, pool4, last"),
-        ({"heatmaps.layer": "pool4"}, "heatmaps.layer is 'pool4', which cam cannot use; allowed: last_map"),
+        ({"heatmap": "gradcam", "heatmaps.layer": "layer4"},
+         f"heatmaps.layer is 'layer4'; allowed: {POINTS}"),
+        ({"heatmaps.layer": "pool4"}, "heatmaps.layer is 'pool4', which cam cannot use; allowed: last"),
         # several values at odds
         ({"input.crop": 145}, "input.crop is 145; allowed: at most resize, which is 144"),
         ({"train.warmup_epochs": 14, "ablate.variants.hide-soft.set": {}},
@@ -96,9 +102,9 @@ def problems(changes: Mapping[str, object]) -> list[str]:
          "allowed: <study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"),
         ({"ablate.variants.methods-plain.method": "plane"}, "ablate.variants.methods-plain: "
          "method is 'plane'; allowed: hide, plain (a file of pipeline/methods)"),
-        ({"ablate/variants/hide-late/set/methods.hide.plug_points": ["pool1"]},
-         "ablate.variants.hide-late: methods.hide.plug_points is [pool1]; "
-         "allowed: pool3, pool4, last (the plug points of small)"),
+        ({"ablate/variants/hide-late/set/methods.hide.plug_points": ["expand7"]},
+         "ablate.variants.hide-late: methods.hide.plug_points is [expand7]; "
+         f"allowed: a list of {POINTS}, not expand7"),
         ({"ablate/variants/hide-soft/set/train.epochs": 0},
          "ablate.variants.hide-soft: train.epochs is 0; allowed: a whole number >= 1"),
         ({"ablate/variants/hide-soft/set/methods.hide.hwo": "soft"}, "ablate.variants.hide-soft: "
@@ -151,18 +157,6 @@ def test_load_tells_what_it_looks_at() -> None:
     assert told(lambda: params.load(method=False)) == [epochs]
     assert told(lambda: params.variant("methods-plain")) == [
         f"ablate.variants.methods-plain: {epochs}"
-    ]
-
-
-def test_plug_points_matter_only_where_they_are_used() -> None:
-    write({"method": "plain", "backbone": "big", "ablate/variants/hide-soft/backbone": "small"})
-    params.load_all()
-    late = {"ablate/variants/hide-soft/set/methods.hide.plug_points": ["pool3"]}
-    write(late)  # asked for on `big`, which lacks it, but not run
-    params.load_all()
-    assert problems({**late, "ablate.all": True}) == [
-        "ablate.variants.hide-soft: methods.hide.plug_points is [pool3]; "
-        "allowed: pool4, last (the plug points of big)"
     ]
 
 

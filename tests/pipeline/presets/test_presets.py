@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pipeline import params
-from pipeline.backbones import PLUG_POINTS
 from pipeline.errors import UserError
 from pipeline.params import yamlfile
 from pipeline.presets import PRESETS, QUICK, rewritten, values_of
@@ -87,16 +86,6 @@ def test_comments_stay_in_their_order(name: str) -> None:
     assert comments[0] == comments[1]
 
 
-@every_preset
-def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
-    read = values(of(name))
-    plugged = {k: v for k, v in read.items() if re.fullmatch(r"methods\.\w+\.plug_points", k)}
-    assert len(plugged) >= 2
-    for points in plugged.values():
-        assert 1 <= len(points) <= 4
-        assert set(points) <= set(PLUG_POINTS[read["backbone"]])
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -114,7 +103,6 @@ def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
                 "train.batch_size": 32,
                 "train.learning_rate": 0.001,
                 "train.head_multiplier": 10,
-                "methods.ass.plug_points": ["pool3", "pool4", "conv5_3"],
                 "methods.ahd.hide_threshold": 0.8,
             },
         ),
@@ -126,7 +114,6 @@ def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
                 "train.epochs": 10,
                 "train.step_epochs": 3,
                 "train.learning_rate": 0.001,
-                "methods.ahd.plug_points": ["layer2", "layer3", "layer4"],
                 "methods.ahd.hide_threshold": 0.9,
             },
         ),
@@ -166,7 +153,6 @@ def test_every_method_is_plugged_where_the_backbone_can_be(name: str) -> None:
                 "backbone": "mobilenet_v2",
                 "datasets.cub.md5": None,
                 "train.batchnorm": "frozen",
-                "methods.ass.plug_points": ["expand7", "expand14", "last"],
             },
         ),
     ],
@@ -176,50 +162,9 @@ def test_the_values_are_the_published_ones(name: str, expected: dict[str, Any]) 
     assert {key: read[key] for key in expected} == expected
 
 
-def test_own_values_win_and_plug_points_follow_an_own_backbone() -> None:
-    read = values(
-        applied(quick(), "birds", backbone="resnet50", methods__ass__plug_points=["layer4"])
-    )
-    assert read["methods.ass.plug_points"] == ["layer4"]
-    assert read["methods.ahd.plug_points"] == ["layer2", "layer3", "layer4"]
-
-
-VARIANTS = """
-    late: {when: all, method: ass, set: {methods.ass.plug_points: [pool4, conv5_3], seed: 1}}
-    early: {when: all, method: ass, set: {methods.ass.plug_points: [pool1, conv5_3]}}
-    own: {when: all, method: ass, backbone: vgg16, set: {methods.ass.plug_points: [conv5_3]}}
-"""
-
-
-def test_variants_are_plugged_at_the_same_depth_where_there_is_one() -> None:
-    text = quick()
-    text = text[: text.index("  variants:")] + "  variants:" + VARIANTS
-    moved = yamlfile.parse(applied(text, "cub-resnet50"), "")["ablate"]["variants"]
-    points = {name: variant["set"]["methods.ass.plug_points"] for name, variant in moved.items()}
-    assert points == {
-        "late": ["layer3", "layer4"],
-        "early": ["pool1", "conv5_3"],
-        "own": ["conv5_3"],
-    }
-    assert moved["late"]["set"]["seed"] == 1
-    assert applied(applied(text, "cub-resnet50"), "quick") == text
-
-
-def test_what_dvc_rewrote_is_put_back() -> None:
-    """`dvc exp run -S` writes lists in several lines and null as nothing."""
-    text = quick()
-    dvcs = text.replace(
-        "plug_points: [pool3, pool4, conv5_3]",
-        "plug_points:\n    - pool3\n    - pool4\n    - conv5_3",
-    ).replace("boxes: null ", "boxes:      ")
-    assert dvcs.count("- pool4") == 4
-    assert applied(dvcs, "quick") == text
-
-
-def test_a_new_method_needs_no_entry_here() -> None:
-    text = quick().replace("methods:  ", "methods:\n  new:\n    plug_points: [pool4]\n#")
-    read = values(applied(text, "birds"))
-    assert read["methods.new.plug_points"] == ["expand7", "expand14", "last"]
+def test_own_values_win() -> None:
+    read = values(applied(quick(), "birds", backbone="resnet50", train__epochs=3))
+    assert (read["backbone"], read["train.epochs"]) == ("resnet50", 3)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_every_method_trains(tmp_path: Path, prepared: Path, method: str) -> Non
 def test_hiding_is_counted_per_plug_point_and_epoch(tmp_path: Path, prepared: Path) -> None:
     _, history = train(tmp_path, prepared, method="ass", train__epochs=2)
     for record in history:
-        for point in ("pool3", "pool4", "conv5_3"):
+        for point in ("stride8", "stride16_early", "stride16_late"):
             branches = [record[f"ass/{point}/{b}"] for b in ("dispersed", "passed", "hidden")]
             assert sum(branches) == pytest.approx(1)
 

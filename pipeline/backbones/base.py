@@ -1,0 +1,112 @@
+"""A network as named segments, each ending at a plug point.
+
+The tensors at plug points have passed an activation that is at least about zero (see the families for
+exceptions). All backbones keep 1/16 of the image's side in their last feature map: 224 px give 14 × 14.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pipeline.params.plug_points import POINTS
+
+Hook = Callable[[str, Tensor], Tensor]
+
+
+def identity(point: str, features: Tensor) -> Tensor:
+    """The hook that changes nothing."""
+    return features
+
+
+class Segment(NamedTuple):
+    """The layers that end at a plug point, and the channels of its tensor."""
+
+    layers: nn.Module
+    channels: int
+
+
+class Backbone(nn.Module):
+    """A trunk cut into segments; on VGG the last one is a neck of new layers.
+
+    `trunk` keeps the state-dict names of the library it comes from, without the classifier.
+    `points` are the distinct tensors by depth. A depth in `same` is the tensor of another one, which is
+    hooked under that name. `channels` has every depth; `out_channels` is that of the last feature map.
+    `imagenet` gets the published weights, if there are any, and `classifier` is how the names of entries
+    begin that the trunk has no use for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trunk: nn.Module,
+        segments: Mapping[str, Segment],
+        *,
+        same: Mapping[str, str] | None = None,
+        neck: nn.Module | None = None,
+        imagenet: Callable[[], Mapping[str, Tensor]] | None = None,
+        classifier: tuple[str, ...] = ("classifier.", "fc."),
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.trunk = trunk
+        self.neck = neck
+        self.imagenet = imagenet
+        self.classifier = classifier
+        # A dict hides the segments from nn.Module, which would list the trunk's weights twice.
+        self._segments = {point: segment.layers for point, segment in segments.items()}
+        self._same = dict(same or {})
+        self.channels = {point: segments[self.hooked(point)].channels for point in POINTS}
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The names that the hook is called with, by depth."""
+        return tuple(self._segments)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the last feature map."""
+        return self.channels["last"]
+
+    def hooked(self, point: str) -> str:
+        """The name that the hook is called with at this depth: `point`, or the one it is the same as."""
+        return self._same.get(point, point)
+
+    def segment(self, point: str) -> nn.Module:
+        """The layers that end at a plug point."""
+        return self._segments[self.hooked(point)]
+
+    def remove_neck(self) -> None:
+        """Make the trunk's last map the last one, for methods that train nothing."""
+        if self.neck is not None:
+            self.neck = None
+            del self._segments["last"]
+            self._same["last"] = self.points[-1]
+            self.channels["last"] = self.channels[self.points[-1]]
+
+    def forward(self, images: Tensor, at: Hook = identity, after: str | None = None) -> Tensor:
+        """The last feature map [B, C, h, w]; each plug point's tensor is replaced by `at(point, it)`.
+
+        images: [B, 3, H, W]. With `after`, `images` is that point's tensor and the rest is run, for
+        methods whose streams share a part of the network.
+        """
+        start = 0 if after is None else self.points.index(self.hooked(after)) + 1
+        features = images
+        for point in self.points[start:]:
+            features = at(point, self._segments[point](features))
+        return features
+
+
+def accept_channels(trunk: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one of `channels` inputs, unless it is one."""
+    name, conv = next((n, m) for n, m in trunk.named_modules() if isinstance(m, nn.Conv2d))
+    if conv.in_channels != channels:
+        new = nn.Conv2d(
+            channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+        )
+        trunk.set_submodule(name, new)
