@@ -118,10 +118,14 @@ class Results:
         return None
 
     def baseline(self, study: str, run: Run) -> Run | None:
-        """What a row of `study` is compared with: CAM for methods, the unchanged method for others.
+        """What a row of `study` is compared with: its own row `<study>-cam` (CAM at the same rate), else
+        CAM for methods and the unchanged method for others.
 
         A study's method is that of its first variant; the baseline itself has none.
         """
+        own = self.variants.get(f"{study}-cam")
+        if own is not None and own.setting == run.setting:
+            return None if own is run else own
         method = "cam"
         if study != "methods":
             method = next(r.values["method"] for r in self.variants.values() if r.study == study)

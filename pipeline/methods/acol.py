@@ -24,8 +24,6 @@ class Params(Section):
     """δ: erased is what reaches this share of A's normalised map; above 1 nothing. Published: 0.6 (§4.3)."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a head. Published: 1024 (the authors' code)."""
-    learning_rate_scale: Annotated[float, Field(gt=0)]
-    """Of train.learning_rate. Published: 0.1, that is 0.0001 (the authors' scripts) to the others' 0.001."""
 
 
 def kept(maps: Tensor, threshold: float) -> Tensor:

@@ -123,17 +123,13 @@ class Method(nn.Module):
     def parameter_groups(
         self, learning_rate: float, head_multiplier: float
     ) -> list[dict[str, Any]]:
-        """The optimizer's groups: the trunk, and everything new at `head_multiplier` times its rate.
-
-        A method whose paper tunes at another rate has `learning_rate_scale` among its params.
-        """
-        scale = getattr(self.params, "learning_rate_scale", 1.0)
+        """The optimizer's groups: the trunk, and everything new at `head_multiplier` times its rate."""
         trunk = list(self.backbone.trunk.parameters())
         known = set(map(id, trunk))
         new = [p for p in self.parameters() if id(p) not in known]
         return [
             {"params": params, "lr": learning_rate * multiplier, "multiplier": multiplier}
-            for params, multiplier in ((trunk, scale), (new, scale * head_multiplier))
+            for params, multiplier in ((trunk, 1.0), (new, head_multiplier))
         ]
 
 

@@ -26,9 +26,6 @@ class Params(Section):
     """γ: erased is what reaches this share of the maximum; above 1 nothing. Published: 0.7 (code)."""
     weight: Annotated[float, Field(ge=0)]
     """λ of an erased stream's loss. Published: 1 (code)."""
-    learning_rate_scale: Annotated[float, Field(gt=0)]
-    """Of train.learning_rate. Published: 1 (code); a frozen MobileNetV2, tuned on few images, leaves its
-    minimum under two summed losses."""
 
 
 class Method(base.Method):

@@ -33,8 +33,6 @@ class Params(Section):
     """Share of the epochs before the fusion loss acts. Not published."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a head. Not published."""
-    learning_rate_scale: Annotated[float, Field(gt=0)]
-    """Of train.learning_rate. Not published; 0.001 diverges on a pretrained MobileNetV2."""
 
 
 class ChannelAssist(nn.Module):

@@ -23,8 +23,6 @@ class Params(Section):
     """Divide the weighted average by w·h, as Eq. 19 is printed; without effect on gap."""
     recombine: Annotated[bool, Field(json_schema_extra={"when": "evaluation"})]
     """Heatmaps from |w| (Eq. 21) instead of w (Eq. 16); the classifier keeps w. Published: true (§5.4.2)."""
-    learning_rate_scale: Annotated[float, Field(gt=0)]
-    """Of train.learning_rate. Published: 0.1, that is 0.0001 (§5.5.1) to the 0.001 of §3.3.1 and §4.3.1."""
 
 
 def weighted_average_pooling(features: Tensor) -> Tensor:

@@ -37,8 +37,6 @@ class Params(Section):
     Published: 30 (the authors' code)."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a branch. Published: 512 (later ports to VGG16)."""
-    learning_rate_scale: Annotated[float, Field(gt=0)]
-    """Of train.learning_rate. Published: 1, that is 0.001, on InceptionV3; on a frozen MobileNetV2 that diverges."""
 
     @model_validator(mode="after")
     def _low_below_high(self) -> "Params":

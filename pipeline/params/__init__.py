@@ -248,10 +248,12 @@ def _parsed(
         problems.append(
             "box.protocol is 'wsoleval', which sees the whole image; allowed: input.test: squash"
         )
+    problems += _schedule_problems(raw)
     if file is None or data is None or chosen is None:
         return None, problems
     own = {name: getattr(file, name) for name in File.model_fields}
     del own["datasets"], own["methods"]
+    own["train"] = file.train.of(file.method)
     return Params(**own, data=data, method_params=chosen), problems
 
 
@@ -275,6 +277,14 @@ def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None,
         else:
             problems.append(f"{kind}.{name} is missing; allowed: {described(section)}")
     return found.get(str(chosen)), problems
+
+
+def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Names in train.per_method that no method has."""
+    train, known = raw.get("train"), [f"train.per_method.{name}" for name in names("methods")]
+    table = train.get("per_method") if isinstance(train, dict) else None
+    given = [f"train.per_method.{name}" for name in table] if isinstance(table, dict) else []
+    return [unknown(name, known) for name in given if name not in known]
 
 
 def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:
@@ -318,6 +328,13 @@ def _changed(
     broken = tuple(f"{problem.split()[0]}." for problem in told)
     values = {**raw, "method": variant.method, "backbone": variant.backbone or raw.get("backbone")}
     problems = []
+    if variant.schedule is not None:
+        try:
+            own = raw["train"]["per_method"][variant.schedule]
+            values = put(values, f"train.per_method.{variant.method}", own)
+        except (KeyError, TypeError):
+            allowed = "a method of train.per_method, or null"
+            problems.append(wrong("schedule", variant.schedule, allowed))
     for key, value in variant.set.items():
         if key in ("method", "backbone"):
             problems.append(f"set: {key} has its own place beside `set`; write it there")

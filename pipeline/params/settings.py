@@ -22,7 +22,7 @@ class Prepare(Section):
     """How images are stored, once, for all methods."""
 
     short_side: Positive
-    """Pixels; larger images are stored with this short side. The thesis's 224 px crops need 256."""
+    """Pixels; larger images are stored with this short side. Crops of 224 px are taken from 256."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
     """Of the training images of each class, held out of training. Published runs hold out none."""
@@ -36,7 +36,7 @@ class Input(Section):
     resize: Positive
     """Training images are squashed to resize × resize; 256 in the WSOL literature."""
     crop: Positive
-    """Side of the network's input; 224 in the thesis and its baselines."""
+    """Side of the network's input; 224 follows from the thesis's maps of 28 × 28 and 14 × 14 (§3.3.1)."""
     test: Literal["squash", "center_crop"]
 
     @model_validator(mode="after")
@@ -55,9 +55,10 @@ class Train(Section):
     batch_size: Positive
     """32 in the thesis (§3.3.1, §4.3.1, §5.5.1)."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """Of the pretrained trunk: 0.001 in the thesis's chapters 3 and 4, 0.0001 in chapter 5."""
+    """0.001 in the thesis's chapters 3 and 4 (§3.3.1, §4.3.1), 0.0001 in chapter 5 (§5.5.1)."""
     head_multiplier: Annotated[float, Field(gt=0)]
-    """Learning-rate factor of every layer that is not pretrained."""
+    """Learning-rate factor of every layer that is not pretrained. Not in the thesis; 10 in the benchmark
+    clovaai/wsolevaluation and in the code of ACoL, DANet, EIL and BAS."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "step", "cosine"]
@@ -85,13 +86,50 @@ class Train(Section):
         return self
 
 
+class Schedule(Section):
+    """How a method is trained whose own code does it otherwise, relative to the values of `train`."""
+
+    learning_rate_scale: Annotated[float, Field(gt=0)]
+    """Of train.learning_rate."""
+    epochs_scale: Annotated[float, Field(gt=0)]
+    """Of train.epochs and, where step_share is null, of train.step_epochs."""
+    batch_size_scale: Annotated[float, Field(gt=0)]
+    """Of train.batch_size."""
+    step_share: Annotated[float, Field(gt=0, le=1)] | None
+    """Of the method's own epochs, in place of train.step_epochs; 1: the rate is never divided."""
+
+
+class TrainAll(Train):
+    """The section `train` of the file: one set of values, and the methods that differ from it."""
+
+    per_method: dict[str, Schedule]
+
+    def of(self, method: str) -> Train:
+        """The values that `method` is trained with."""
+        values = self.model_dump(exclude={"per_method"})
+        if (own := self.per_method.get(method)) is not None:
+            epochs = max(self.warmup_epochs + 1, round(self.epochs * own.epochs_scale))
+            every = (
+                self.step_epochs * own.epochs_scale
+                if own.step_share is None
+                else epochs * own.step_share
+            )
+            values |= {
+                "learning_rate": self.learning_rate * own.learning_rate_scale,
+                "epochs": epochs,
+                "step_epochs": max(1, round(every)),
+                "batch_size": max(1, round(self.batch_size * own.batch_size_scale)),
+            }
+        return Train.model_validate(values)
+
+
 class TwoStage(Section):
-    """RCAM's choice of a threshold per image (thesis §5.3.3, Eq. 22)."""
+    """RCAM's choice of a threshold per image (thesis §5.4.3, Eq. 22)."""
 
     step: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the heatmap's range between two candidates; 0.05 in the thesis."""
+    """Fraction of the heatmap's range between two candidates; 0.05 in the thesis (§5.5.1)."""
     min_seeds: Positive
-    """Fewer border cells than this bound no box; 4 in the thesis."""
+    """Fewer border cells than this bound no box; 4 in the thesis (§5.5.1)."""
     seeds: Literal["sides", "contour"]
     center: bool
 
@@ -123,7 +161,7 @@ class Box(Section):
 
     selection: Literal["auto", "fixed", "val", "two_stage"]
     threshold: Fraction
-    """Fraction of the heatmap's range; 0.2 in CAM and the thesis (§5.2)."""
+    """Fraction of the heatmap's range; 0.2 in CAM and the thesis (§5.3)."""
     two_stage: TwoStage
     protocol: Literal["classic", "wsoleval"]
 
@@ -145,6 +183,8 @@ class Variant(Section):
     when: Literal["always", "all"]
     method: str
     backbone: str | None = None
+    schedule: str | None = None
+    """The method whose entry in train.per_method it is trained by; null: its own."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Values by dotted key, as in `methods.ass.plug_points: [conv5_3]`."""
 
@@ -190,7 +230,7 @@ class File(Section):
     datasets: dict[str, Any]
     prepare: Prepare
     input: Input
-    train: Train
+    train: TrainAll
     heatmaps: Heatmaps
     box: Box
     evaluate: Evaluate

@@ -32,9 +32,21 @@ class Preset:
 WIDE = ("acol", "spg", "danet", "mci", "bas")
 
 
-def learning_rate_scales(scale: float) -> dict[str, float]:
-    """For the methods that are tuned at another rate than the others."""
-    return {f"methods.{name}.learning_rate_scale": scale for name in ("rcam", "acol", "spg", "mci")}
+# How the methods' own code trains, relative to `train`, by method; all others: as `train` says.
+Schedules = Mapping[str, Mapping[str, Any]]
+SAME = {
+    "learning_rate_scale": 1.0, "epochs_scale": 1.0, "batch_size_scale": 1.0, "step_share": None,
+}  # fmt: skip
+SCHEDULED = ("rcam", "acol", "spg", "adl", "danet", "nl_ccam", "eil", "mci", "bas")
+
+
+def schedules(own: Schedules) -> dict[str, Any]:
+    """The values of train.per_method in which each method of `own` has its own."""
+    return {
+        f"train.per_method.{method}.{name}": value
+        for method in SCHEDULED
+        for name, value in {**SAME, **own.get(method, {})}.items()
+    }
 
 
 def widths(channels: int, **others: int) -> dict[str, Any]:
@@ -108,8 +120,7 @@ QUICK: dict[str, Any] = {
     "evaluate.pictures": 8,
     "evaluate.keep_mib": 1024,
     "methods.ahd.hide_threshold": 0.8,
-    **learning_rate_scales(1.0),
-    "methods.eil.learning_rate_scale": 1.0,
+    **schedules({}),
     "methods.adl.drop_threshold": 0.8,
     "methods.icl.peak_threshold": 0.8,
     "methods.bas.area_weight": 0.7,
@@ -120,6 +131,44 @@ QUICK: dict[str, Any] = {
     "ablate.always": True,
     "ablate.all": False,
 }
+# Rates at which a pretrained trunk is tuned, whatever the data.
+TUNED: Schedules = {
+    "rcam": {"learning_rate_scale": 0.1},  # 0.0001: thesis §5.5.1
+    "acol": {"learning_rate_scale": 0.1},  # 0.0001: the scripts of xiaomengyc/ACoL
+    "spg": {"learning_rate_scale": 0.1},  # its code has 0.001, which diverges on MobileNetV2
+    "mci": {"learning_rate_scale": 0.1},  # no code; 0.001 diverges on MobileNetV2
+}
+# On CUB-200-2011, relative to 50 epochs of batches of 32.
+ON_CUB: Schedules = {
+    **TUNED,
+    # xiaomengyc/ACoL: 60 epochs of batches of 20, the rate never divided
+    "acol": {
+        "learning_rate_scale": 0.1, "epochs_scale": 1.2, "batch_size_scale": 0.625, "step_share": 1.0,
+    },
+    # junsukchoe/ADL: 525 epochs of batches of 128, of which the author says that 200 do; the rate divided
+    # at 30, 60, 90 and 100 of 105 parts
+    "adl": {"epochs_scale": 4.0, "batch_size_scale": 4.0, "step_share": 0.29},
+    # xuehaolan/DANet: 100 epochs of batches of 30, the rate divided at 80
+    "danet": {"epochs_scale": 2.0, "batch_size_scale": 0.9375, "step_share": 0.8},
+    # Yangseung/NL-CCAM: 100 epochs of batches of 16 (with Adam and a rate that falls polynomially)
+    "nl_ccam": {"epochs_scale": 2.0, "batch_size_scale": 0.5},
+    # Wayne-Mai/EIL: 80 epochs of batches of 64, the rate divided at 60
+    "eil": {"epochs_scale": 1.6, "batch_size_scale": 2.0, "step_share": 0.75},
+    # wpy1999/BAS: 100 epochs of batches of 32, the rate divided at 80
+    "bas": {"epochs_scale": 2.0, "step_share": 0.8},
+}  # fmt: skip
+# On ILSVRC, relative to 10 epochs of batches of 32.
+ON_ILSVRC: Schedules = {
+    **TUNED,
+    # xiaomengyc/ACoL: 6 epochs
+    "acol": {
+        "learning_rate_scale": 0.1, "epochs_scale": 0.6, "batch_size_scale": 0.625, "step_share": 1.0,
+    },
+    # junsukchoe/ADL: a fifth of its epochs on CUB
+    "adl": {"epochs_scale": 2.1, "batch_size_scale": 4.0, "step_share": 0.29},
+    # wpy1999/BAS: 9 epochs of batches of 128, the rate divided after every 3
+    "bas": {"epochs_scale": 0.9, "batch_size_scale": 4.0, "step_share": 0.33},
+}  # fmt: skip
 # Fine-tuning at the literature's image size.
 FINE_TUNING: dict[str, Any] = QUICK | {
     "weights": "imagenet",
@@ -128,14 +177,12 @@ FINE_TUNING: dict[str, Any] = QUICK | {
     "input.resize": 256,
     "input.crop": 224,
     "train.learning_rate": 0.001,  # thesis §3.3.1, §4.3.1
-    "train.head_multiplier": 10,
-    **learning_rate_scales(
-        0.1
-    ),  # rcam: thesis §5.5.1; acol: its code; spg, mci: the others' rate diverges
+    "train.head_multiplier": 10,  # clovaai/wsolevaluation
+    **schedules(TUNED),
     **widths(1024, spg=512),
 }
-# The thesis gives neither epochs nor schedule: both are those of the wsolevaluation benchmark, with
-# whose weight decays the backbones come below.
+# The thesis gives neither epochs nor schedule, momentum, weight decay, crop or the head's factor of 10:
+# they are those of the benchmark clovaai/wsolevaluation, with whose weight decays the backbones come below.
 THESIS = FINE_TUNING | {
     "train.batch_size": 32,  # thesis §3.3.1, §4.3.1, §5.5.1
     "train.schedule": "step",
@@ -144,8 +191,14 @@ THESIS = FINE_TUNING | {
     "train.workers": 8,
     "ablate.always": False,  # each variant is a training of hours
 }
-CUB = THESIS | {"dataset": "cub", "train.epochs": 50, "train.step_epochs": 15}
+CUB = THESIS | {
+    "dataset": "cub",
+    "train.epochs": 50,
+    "train.step_epochs": 15,
+    **schedules(ON_CUB),
+}
 ILSVRC = THESIS | {
+    **schedules(ON_ILSVRC),
     "dataset": "ilsvrc",
     "train.epochs": 10,
     "train.step_epochs": 3,
@@ -189,7 +242,8 @@ BIRDS = FINE_TUNING | {
     "train.epochs": 12,
     "train.batch_size": 16,
     "train.batchnorm": "frozen",
-    "methods.eil.learning_rate_scale": 0.5,  # two summed losses diverge at the others' rate
+    # two summed losses of EIL diverge at the others' rate
+    "train.per_method.eil.learning_rate_scale": 0.5,
     **widths(256),
     "ablate.always": False,
 }

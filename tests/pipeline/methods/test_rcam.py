@@ -138,9 +138,3 @@ def test_recombination_matters_at_evaluation_only() -> None:
         and field.json_schema_extra.get("when") == "evaluation"
     }
     assert marked == {"recombine"}
-
-
-def test_its_learning_rate_is_its_own() -> None:
-    groups = build("rcam", learning_rate_scale=0.1).parameter_groups(0.001, 10)
-    assert [group["lr"] for group in groups] == pytest.approx([0.0001, 0.001])
-    assert [group["multiplier"] for group in groups] == pytest.approx([0.1, 1])

@@ -45,6 +45,8 @@ train:
   processes: 1
   workers: 2
   cache_mib: 2048
+  per_method:
+    plain: {learning_rate_scale: 0.1, epochs_scale: 2.0, batch_size_scale: 1.0, step_share: null}
 heatmaps: {layer: last, samples: 8, noise: 0.15, channels: 64, batch_size: 64}
 box:
   normalise: min_max

@@ -53,6 +53,38 @@ def test_only_the_chosen_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -
     assert params.load_ablate().always
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (0.002, 28, 32, 30)),  # a tenth of the rate; twice the epochs, between divisions too
+        ({"method": "hide"}, (0.02, 14, 32, 15)),
+        ({"train.per_method.plain.step_share": 0.8}, (0.002, 28, 32, 22)),
+        ({"train.per_method.plain.step_share": 1.0}, (0.002, 28, 32, 28)),
+        ({"train.epochs": 3, "train.per_method.plain.step_share": 0.5}, (0.002, 6, 32, 3)),
+        ({"train.per_method.plain.batch_size_scale": 0.625}, (0.002, 28, 20, 30)),
+        ({"train.per_method.plain.epochs_scale": 0.01}, (0.002, 2, 32, 1)),  # warm-up ends before
+        ({"train.per_method": {}}, (0.02, 14, 32, 15)),
+    ],
+)
+def test_a_method_is_trained_as_its_own_code_does(
+    changes: dict[str, Any], expected: tuple[float, int, int, int]
+) -> None:
+    write({"method": "plain", **changes})
+    train = params.load().train
+    found = train.learning_rate, train.epochs, train.batch_size, train.step_epochs
+    assert found == pytest.approx(expected)
+    assert "per_method" not in train.model_dump()  # what is resolved has no unresolved twin
+    assert params.flat(params.load())["train.epochs"] == expected[1]
+
+
+def test_a_variant_may_be_trained_by_another_methods_schedule() -> None:
+    """So that one thing is changed at a time: plain CAM at the rate of the method it is held against."""
+    write({"ablate.variants.hide-late.schedule": "plain"})
+    train = params.variant("hide-late").train
+    assert (train.learning_rate, train.epochs) == (pytest.approx(0.002), 28)
+    assert params.load_all().ablate.variants["hide-late"].schedule == "plain"
+
+
 def test_a_float_as_dvc_writes_it_is_a_number() -> None:
     """`dvc exp run -S train.learning_rate=0.00001` writes 1e-05, which YAML 1.1 takes for text."""
     Path("params.yaml").write_text(TEXT.replace("0.02", "1e-05"))
@@ -89,7 +121,7 @@ def test_a_variant_is_the_params_with_its_changes() -> None:
     )
     assert soft.box == main.box
     plain = params.variant("methods-plain")
-    assert (plain.method, plain.backbone, plain.train) == ("plain", "small", main.train)
+    assert (plain.method, plain.backbone, plain.train.epochs) == ("plain", "small", 28)
 
 
 def test_a_variant_does_not_depend_on_the_main_method() -> None:

@@ -38,7 +38,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"backbone": 16}, "backbone is 16; allowed: a text"),
         ({"train": 3}, "train is 3; allowed: a section with epochs, batch_size, learning_rate, "
          "head_multiplier, momentum, weight_decay, schedule, step_epochs, warmup_epochs, loss, "
-         "batchnorm, precision, compile, device, processes, workers, cache_mib"),
+         "batchnorm, precision, compile, device, processes, workers, cache_mib, per_method"),
         ({"methods.plain": None}, "methods.plain is null; allowed: the empty section {}"),
         ({"methods": None}, "methods is null; allowed: a section"),
         ({"methods.hide.plug_points": "last"},
@@ -82,6 +82,17 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"heatmap": "gradcam", "heatmaps.layer": "layer4"},
          f"heatmaps.layer is 'layer4'; allowed: {POINTS}"),
         ({"heatmaps.layer": "pool4"}, "heatmaps.layer is 'pool4', which cam cannot use; allowed: last"),
+        ({"train.per_method.hid": {"learning_rate_scale": 1, "epochs_scale": 1, "batch_size_scale": 1,
+                                   "step_share": None}},
+         "train.per_method.hid is unknown; did you mean train.per_method.hide?"),
+        ({"train.per_method.plain.epochs_scale": 0},
+         "train.per_method.plain.epochs_scale is 0; allowed: a number > 0"),
+        ({"train.per_method.plain.step_share": 1.2}, "train.per_method.plain.step_share is 1.2; "
+         "allowed: a number > 0 and <= 1 or null"),
+        ({"train.per_method": 3}, "train.per_method is 3; allowed: a section"),
+        ({"train.per_method": ...}, "train.per_method is missing; allowed: a section"),
+        ({"ablate.variants.methods-plain.schedule": "hid"}, "ablate.variants.methods-plain: "
+         "schedule is 'hid'; allowed: a method of train.per_method, or null"),
         # several values at odds
         ({"input.crop": 145}, "input.crop is 145; allowed: at most resize, which is 144"),
         ({"train.warmup_epochs": 14, "ablate.variants.hide-soft.set": {}},
@@ -96,7 +107,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"ablate.variants.methods-plain.sett": {}},
          "ablate.variants.methods-plain.sett is unknown; did you mean ablate.variants.methods-plain.set?"),
         ({"ablate.variants.methods-plain": None}, "ablate.variants.methods-plain is null; "
-         "allowed: a section with when, method, backbone, set"),
+         "allowed: a section with when, method, backbone, schedule, set"),
         ({"ablate.variants.Plain": {"when": "all", "method": "plain"}},
          "ablate.variants.Plain is no name; "
          "allowed: <study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"),

@@ -117,7 +117,7 @@ def test_comments_stay_in_their_order(name: str) -> None:
                 "methods.ahd.hide_threshold": 0.9,
             },
         ),
-        ("cub-vgg16", {"methods.rcam.learning_rate_scale": 0.1}),
+        ("cub-vgg16", {"train.per_method.rcam.learning_rate_scale": 0.1}),
         (
             "cub-vgg16",
             {
@@ -160,6 +160,30 @@ def test_comments_stay_in_their_order(name: str) -> None:
 def test_the_values_are_the_published_ones(name: str, expected: dict[str, Any]) -> None:
     read = values(of(name))
     assert {key: read[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "expected"),
+    [
+        ("cub-vgg16", "cam", (0.001, 50, 32, 15)),
+        ("cub-vgg16", "rcam", (0.0001, 50, 32, 15)),
+        ("cub-vgg16", "bas", (0.001, 100, 32, 80)),
+        ("cub-resnet50", "danet", (0.001, 100, 30, 80)),
+        ("cub-vgg16", "eil", (0.001, 80, 64, 60)),
+        ("cub-vgg16", "adl", (0.001, 200, 128, 58)),
+        ("cub-vgg16", "acol", (0.0001, 60, 20, 60)),
+        ("ilsvrc-vgg16", "bas", (0.001, 9, 128, 3)),
+        ("ilsvrc-resnet50", "ass", (0.001, 10, 32, 3)),
+    ],
+)
+def test_a_method_is_trained_as_its_own_code_does(
+    name: str, method: str, expected: tuple[float, int, int, int], tmp_path: Path
+) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(applied(quick(), name, method=method))
+    train = params.load(file).train
+    found = train.learning_rate, train.epochs, train.batch_size, train.step_epochs
+    assert found == pytest.approx(expected)
 
 
 def test_own_values_win() -> None:
