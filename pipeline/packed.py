@@ -45,6 +45,7 @@ class Meta:
     """What data/prepared holds. counts: images by split; unreadable: id → reason, of those left out.
 
     boxes_over_edge: boxes of a published dataset that leave their image; they are kept as they are.
+    boxed: images with a box, by split. invalid_boxes: id → the published box that is left out of it.
     """
 
     dataset: str
@@ -56,6 +57,17 @@ class Meta:
     jpeg_quality: int
     boxes_over_edge: int
     unreadable: dict[str, str]
+    boxed: dict[str, int]
+    invalid_boxes: dict[str, str]
+
+
+def check_selection(meta: Meta, selection: str) -> None:
+    """Raise UserError if box.selection is `val` and no image of that split has a box."""
+    if selection == "val" and not meta.boxed["val"]:
+        raise UserError(
+            f"params.yaml: box.selection is 'val', and none of the {meta.counts['val']} held-out images "
+            f"of {meta.dataset} has a box; allowed: another box.selection, or boxes on images of val"
+        )
 
 
 def files(root: Path) -> list[Path]:

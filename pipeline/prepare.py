@@ -25,7 +25,7 @@ from pipeline.datasets import Dataset, Entry, Report, Slice, SplitName, by_class
 from pipeline.errors import UserError
 from pipeline.params.section import Section
 from pipeline.params.settings import Prepare
-from pipeline.raw import images
+from pipeline.raw import coordinates, images
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 TOGETHER = 4  # images that go to a process at once
@@ -120,6 +120,9 @@ def prepare(
     kept = [entry for entry in index if entry.id not in notes.unreadable]
     check_classes(kept, dataset)
     counts = Counter(entry.split for entry in kept)
+    boxed = Counter(entry.split for entry in kept if len(entry.boxes))
+    if not dataset.published and boxed and (warning := _percent_suspected(out)):
+        report.say(f"{dataset.source}: {warning}")
     meta = packed.Meta(
         dataset=dataset.name,
         class_names=list(dataset.class_names),
@@ -130,6 +133,8 @@ def prepare(
         jpeg_quality=settings.jpeg_quality,
         boxes_over_edge=sum(map(len, notes.outside.values())),
         unreadable=dict(sorted(notes.unreadable.items())),
+        boxed={split: boxed[split] for split in SPLITS},
+        invalid_boxes=dict(sorted(dataset.invalid_boxes.items())),
     )
     packed.write_meta(out, meta)
     return meta
@@ -237,6 +242,14 @@ def _outside(entry: Entry, size: tuple[int, int]) -> list[str]:
         for x0, y0, x1, y1 in entry.boxes.tolist()
         if min(x0, y0) < -TOLERANCE or x1 > width + TOLERANCE or y1 > height + TOLERANCE
     ]
+
+
+def _percent_suspected(out: Path) -> str | None:
+    splits = [packed.Split.open(out, split) for split in SPLITS]
+    return coordinates.percent_suspected(
+        [boxes for split in splits for boxes in split.boxes],
+        np.concatenate([split.sizes for split in splits]),
+    )
 
 
 def _told(dataset: Dataset, problems: dict[str, str], unreadable: dict[str, str]) -> list[str]:

@@ -41,6 +41,7 @@ def run(key: str, settings: Params) -> None:
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     leads = distributed.share().leads
     meta = packed.read_meta(PREPARED)
+    packed.check_selection(meta, settings.box.selection)
     identity = [
         checkpoint.fingerprint.encode(),
         key.encode(),

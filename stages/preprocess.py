@@ -35,6 +35,10 @@ def main() -> None:
         cache.hand_over(finished, packed.files(finished), PREPARED)
     for image, reason in meta.unreadable.items():
         print(f"left out: {image}: {reason}")
+    for image, box in meta.invalid_boxes.items():
+        print(
+            f"box left out: {image}: {box} is not x0 < x1, y0 < y1; the image counts as one without box"
+        )
     size = sum(file.stat().st_size for file in PREPARED.iterdir())
     counts = ", ".join(f"{count} {split}" for split, count in meta.counts.items())
     print(f"{PREPARED}: {len(meta.class_names)} classes, {counts}, {size / 1e6:.1f} MB")

@@ -27,6 +27,7 @@ def main() -> None:
     settings = precision.resolved(params.load())
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
+    packed.check_selection(meta, settings.box.selection)
     if distributed.share().leads:
         cache.drop_saved("preprocess", PREPARED)
     with tracking.Run.open(

@@ -54,6 +54,8 @@ def prepare(root: Path, counts: dict[str, int], *, boxes: bool = True) -> Path:
             jpeg_quality=95,
             boxes_over_edge=0,
             unreadable={},
+            boxed={split: count * len(CLASSES) * boxes for split, count in counts.items()},
+            invalid_boxes={},
         ),
     )
     return root

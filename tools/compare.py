@@ -7,12 +7,12 @@ predicted (top-1), in_top5, iou_true (GT-known), iou_predicted.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import tables
 from pipeline.errors import UserError
 from pipeline.evaluation import metrics
 from pipeline.files import write_json
@@ -61,13 +61,9 @@ def main(options: argparse.Namespace) -> None:
 def read(path: Path) -> Rows:
     """The rows of a per_image.csv by image."""
     path = path / "per_image.csv" if path.is_dir() else path
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not rows or "id" not in rows[0]:
-        raise UserError(f"{path} has no column id, or no rows; needed: a per_image.csv of evaluate")
+    rows = [line.values for line in tables.read(path, ["id"])]
+    if not rows:
+        raise UserError(f"{path} has no rows; needed: a per_image.csv of evaluate")
     by_image = {row["id"]: row for row in rows}
     if len(by_image) < len(rows):
         raise UserError(f"{path} has {len(rows) - len(by_image)} images more than once")

@@ -15,6 +15,7 @@ wsoleval   the conventions of clovaai/wsolevaluation, bit for bit, on its grid o
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipeline import tables
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
+from pipeline.raw import coordinates
 
 if TYPE_CHECKING:
     from pipeline.evaluation.saved_maps import Truth
@@ -67,6 +70,10 @@ def main(options: argparse.Namespace) -> None:
     from pipeline.evaluation import saved_maps  # loads torch
 
     truth = saved_maps.read_boxes(options.boxes)
+    if warning := coordinates.percent_suspected(
+        [of.boxes for of in truth.values()], np.array([of.size for of in truth.values()])
+    ):
+        tqdm.write(f"{options.boxes}: {warning}", file=sys.stderr)
     saved_maps.check_present(options.maps, options.masks, list(truth), options.boxes)
 
     from pipeline.evaluation import map_scores
@@ -94,7 +101,7 @@ def main(options: argparse.Namespace) -> None:
                     )
                 )
             bar.update(len(batch))
-    saved_maps.complain(problems)
+    tables.raise_if_any(problems)
     measured = map_scores.Measured.concatenate(parts)
     figures = map_scores.figures(measured, bootstrap=options.bootstrap, seed=options.seed)
     write_json(

@@ -1,13 +1,13 @@
 """Datasets, one file each; the file's name is the value of `dataset` in params.yaml.
 
-Each has `class Params(Section)`, its section of params.yaml; `download(params, out, report)`, which
+Each has `class Params(DatasetSection)`, its section of params.yaml; `download(params, out, report)`, which
 fills the folder data/raw; and `read(params, raw)`, which gives a `Dataset`.
 """
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -64,6 +64,7 @@ class Dataset:
     read by itself. `source` names it in messages.
     published: boxes are somebody else's, given for the pixels as stored: EXIF orientation is not
     applied, and a box over the edge is taken as it is. Otherwise both are the user's to mend.
+    invalid_boxes: the published boxes, by image, that are no boxes and are left out of the index.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Dataset:
     has_boxes: bool
     published: bool
     examples: Callable[[Iterable[int]], Iterator[tuple[int, bytes | Slice]]]
+    invalid_boxes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ of any size. Masks: <image_id>.png, nonzero on the object, and where given <imag
 nonzero where pixels are not to be counted.
 """
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline import tables
 from pipeline.boxes import wsoleval
 from pipeline.errors import UserError
+from pipeline.raw import coordinates
 
 COLUMNS = ("image_id", "x0", "y0", "x1", "y1", "width", "height")
-TOLD = 20  # mistakes of one kind listed by name; the rest are counted
 
 
 class Truth(NamedTuple):
@@ -30,22 +30,10 @@ class Truth(NamedTuple):
 
 def read_boxes(path: Path) -> dict[str, Truth]:
     """Every image of boxes.csv in the file's order; UserError tells all that is wrong with it."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or [])]:
-                raise UserError(
-                    f"{path} has no column {', '.join(missing)}; needed: {','.join(COLUMNS)}"
-                )
-            lines = list(enumerate(reader, start=2))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV in UTF-8: {error}") from error
     sizes: dict[str, tuple[int, int]] = {}
     boxes: dict[str, list[list[float]]] = {}
     problems = []
-    for number, line in lines:
+    for number, line in tables.read(path, COLUMNS):
         try:
             image, size, box = _row(line)
             if sizes.setdefault(image, size) != size:
@@ -54,7 +42,9 @@ def read_boxes(path: Path) -> dict[str, Truth]:
             problems.append(f"{path}, line {number}: {error}")
             continue
         boxes.setdefault(image, []).extend(box)
-    complain(problems)
+    tables.raise_if_any(problems)
+    if problem := coordinates.shares_suspected(box for of in boxes.values() for box in of):
+        raise UserError(f"{path}: {problem}")
     if not boxes:
         raise UserError(f"{path} names no image")
     return {
@@ -63,18 +53,17 @@ def read_boxes(path: Path) -> dict[str, Truth]:
     }
 
 
-def _row(line: dict[str, Any]) -> tuple[str, tuple[int, int], list[list[float]]]:
+def _row(line: tables.Row) -> tuple[str, tuple[int, int], list[list[float]]]:
     """(image id, (height, width), no or one box) of a line; ValueError says what is wrong with it."""
-    values = {name: (line[name] or "").strip() for name in COLUMNS}
-    image = values["image_id"]
+    image = line["image_id"]
     if not image or Path(image).is_absolute() or ".." in Path(image).parts:
         raise ValueError(f"image_id is {image!r}; allowed: a file name without its ending")
-    width, height = (_number(name, values[name]) for name in ("width", "height"))
+    width, height = (_number(name, line[name]) for name in ("width", "height"))
     if width < 1 or height < 1 or width % 1 or height % 1:
         raise ValueError(f"{image} is {width:g} × {height:g}; allowed: whole pixels, 1 or more")
-    if not any(values[name] for name in COLUMNS[1:5]):
+    if not any(line[name] for name in COLUMNS[1:5]):
         return image, (int(height), int(width)), []
-    x0, y0, x1, y1 = box = [_number(name, values[name]) for name in COLUMNS[1:5]]
+    x0, y0, x1, y1 = box = [_number(name, line[name]) for name in COLUMNS[1:5]]
     if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height):
         raise ValueError(
             f"box {x0:g}, {y0:g}, {x1:g}, {y1:g} of {image} is not inside its image of "
@@ -85,22 +74,21 @@ def _row(line: dict[str, Any]) -> tuple[str, tuple[int, int], list[list[float]]]
 
 def _number(name: str, text: str) -> float:
     try:
-        value = float(text)
+        return tables.number(text)
     except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise ValueError(f"{name} is {text!r}; allowed: a number")
-    return value
+        raise ValueError(f"{name} is {text!r}; allowed: a number") from None
 
 
 def check_present(maps: Path, masks: Path | None, images: list[str], boxes: Path) -> None:
     """Every image has its map, and its mask if there is a folder of them; UserError names the missing."""
     folders = [folder for folder in (maps, masks) if folder is not None]
-    complain([f"{folder} is no folder" for folder in folders if not folder.is_dir()])
+    tables.raise_if_any([f"{folder} is no folder" for folder in folders if not folder.is_dir()])
     wanted = [maps / f"{image}.npy" for image in images]
     if masks:
         wanted += [masks / f"{image}.png" for image in images]
-    complain([f"{path} is missing: {boxes} names it" for path in wanted if not path.is_file()])
+    tables.raise_if_any(
+        [f"{path} is missing: {boxes} names it" for path in wanted if not path.is_file()]
+    )
 
 
 def read_map(folder: Path, image: str) -> NDArray[Any]:
@@ -140,11 +128,3 @@ def _grey(path: Path) -> NDArray[np.uint8]:
             return np.asarray(picture.convert("L"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read as a picture") from error
-
-
-def complain(problems: list[str]) -> None:
-    """Raise what is wrong, if anything is: the first by name, the rest counted."""
-    if len(problems) > TOLD:
-        problems = [*problems[:TOLD], f"and {len(problems) - TOLD} more of the same kind"]
-    if problems:
-        raise UserError(problems)

@@ -6,7 +6,6 @@ authors' code takes family and order by rank of their own predictions). The spec
 feature map, behind conv6 on VGG; ports to ResNet50, MobileNetV2 and the small VGG are ours.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline import tables
 from pipeline.backbones import Backbone
 from pipeline.errors import UserError
 from pipeline.layers import class_maps
@@ -196,13 +196,7 @@ def hierarchy_of(class_names: list[str], file: str, limits: tuple[int, int]) -> 
     """
     path = Path(file)
     where = f"{path} (params.yaml: methods.danet.hierarchy)"
-    try:
-        with path.open(newline="", encoding="utf-8") as text:
-            rows = list(csv.DictReader(text))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{where} cannot be read ({error})") from error
-    if not rows or not set(COLUMNS) <= rows[0].keys():
-        raise UserError(f"{where} has no columns {', '.join(COLUMNS)}")
+    rows = [line.values for line in tables.read(path, COLUMNS, where)]
     table = {row["class"]: (row["family"], row["order"]) for row in rows}
     if missing := [name for name in class_names if name not in table]:
         raise UserError(f"{where} lacks {len(missing)} classes (first: {missing[0]})")

@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.params import yamlfile
 from pipeline.params.plug_points import ALIASES, POINTS
 from pipeline.params.section import (
+    DatasetSection,
     FilePath,
     Section,
     described,
@@ -40,6 +41,7 @@ from pipeline.params.settings import (
 __all__ = [
     "Ablate",
     "Box",
+    "DatasetSection",
     "Evaluate",
     "FilePath",
     "Heatmaps",
@@ -235,11 +237,8 @@ def _parsed(
     if method:
         chosen, method_problems = _choice("method", raw, every)
         problems += method_problems
-    if values.get("box.selection") == "val" and values.get("prepare.val_fraction") == 0:
-        problems.append(
-            "box.selection is 'val', which needs held-out images; "
-            "allowed: prepare.val_fraction > 0, or another box.selection"
-        )
+    if values.get("box.selection") == "val":
+        problems += _val_problems(data, values.get("prepare.val_fraction"))
     if values.get("box.protocol") == "wsoleval" and values.get("box.normalise") == "ivr":
         problems.append(
             "box.protocol is 'wsoleval', which normalises in its own way; allowed: box.normalise: min_max"
@@ -255,6 +254,23 @@ def _parsed(
     del own["datasets"], own["methods"]
     own["train"] = file.train.of(file.method)
     return Params(**own, data=data, method_params=chosen), problems
+
+
+def _val_problems(data: Section | None, val_fraction: object) -> list[str]:
+    """Why no threshold can be chosen on `val`, as far as params.yaml says."""
+    if not isinstance(data, DatasetSection):
+        return []  # told with the dataset
+    if val_fraction == 0 and not data.own_val:
+        return [
+            "box.selection is 'val', which needs held-out images; "
+            "allowed: prepare.val_fraction > 0, or another box.selection"
+        ]
+    if reason := data.without_val_boxes():
+        return [
+            f"box.selection is 'val', which needs boxes on held-out images, and {reason}; "
+            "allowed: another box.selection"
+        ]
+    return []
 
 
 def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None, list[str]]:

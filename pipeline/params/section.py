@@ -6,7 +6,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -33,6 +33,17 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             return values
         return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+class DatasetSection(Section):
+    """The section of a dataset."""
+
+    own_val: ClassVar[bool] = False
+    """Whether it may bring held-out images of its own."""
+
+    def without_val_boxes(self) -> str | None:
+        """Why no image of `val` can have a box; None where some may."""
+        return None
 
 
 def _in_place(text: str) -> str:

@@ -117,7 +117,8 @@ def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
 
 def test_meta_comes_back_or_is_told(tmp_path: Path) -> None:
     meta = packed.Meta(
-        "cub", ["a", "b"], {"train": 2}, "0f", True, 128, 95, 1, {"a/x.jpg": "it is empty"}
+        *("cub", ["a", "b"], {"train": 2}, "0f", True, 128, 95, 1, {"a/x.jpg": "it is empty"}),
+        *({"train": 1}, {"b/y.jpg": "0, 0, 0, 0"}),
     )
     packed.write_meta(tmp_path, meta)
     assert packed.read_meta(tmp_path) == meta

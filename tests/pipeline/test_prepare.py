@@ -129,8 +129,8 @@ def test_every_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> 
     with pytest.raises(UserError) as caught, whole_directory(tmp_path / "out") as out:
         prepare.prepare(data, SETTINGS, out, workers=1, report=Report())
     assert caught.value.problems == [
-        "photos: cat/0.jpg: it is no image of a known format",
-        "photos: dog/9.jpg: it is no image of a known format",
+        "photos: cat/0.jpg: it is not an image of a known format",
+        "photos: dog/9.jpg: it is not an image of a known format",
         "2 of 20 images cannot be read; mend or remove them, or set prepare.skip_unreadable to true "
         "in params.yaml to go on without them",
     ]
@@ -139,7 +139,7 @@ def test_every_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> 
 
 def test_unreadable_images_may_be_skipped_and_are_counted(tmp_path: Path) -> None:
     meta = prepared(dataset(broken=("dog/9.jpg",)), tmp_path, skip_unreadable=True)
-    assert meta.unreadable == {"dog/9.jpg": "it is no image of a known format"}
+    assert meta.unreadable == {"dog/9.jpg": "it is not an image of a known format"}
     assert meta.counts["test"] == 3
     assert packed.Split.open(tmp_path, "test").ids == ["cat/8.jpg", "cat/9.jpg", "dog/8.jpg"]
     gone = tuple(f"cat/{i}.jpg" for i in range(8))
@@ -167,6 +167,40 @@ def test_a_users_box_must_lie_in_its_image(tmp_path: Path) -> None:
     assert (
         packed.Split.open(tmp_path / "kept", "test").boxes[0].tolist() == over.tolist()
     )  # as published
+
+
+def test_images_with_a_box_are_counted_by_split(tmp_path: Path) -> None:
+    boxless = dataset()
+    index = [e if e.id != "cat/9.jpg" else replace(e, boxes=NO_BOXES) for e in boxless.index]
+    named = {"cat/9.jpg": "1, 2, 1, 4"}
+    meta = prepared(replace(boxless, index=index, invalid_boxes=named), tmp_path)
+    assert meta.boxed == {"train": 12, "val": 4, "test": 3}
+    assert packed.read_meta(tmp_path).invalid_boxes == named
+
+
+def test_a_threshold_cannot_be_chosen_on_val_without_boxes(tmp_path: Path) -> None:
+    index = [e if e.split == "test" else replace(e, boxes=NO_BOXES) for e in dataset().index]
+    meta = prepared(replace(dataset(), index=index), tmp_path)
+    packed.check_selection(meta, "fixed")
+    with pytest.raises(UserError, match="none of the 4 held-out images of made has a box"):
+        packed.check_selection(meta, "val")
+    packed.check_selection(prepared(dataset(), tmp_path / "boxes"), "val")
+
+
+@pytest.mark.parametrize(
+    ("edge", "size", "told"), [(100, 101, True), (101, 102, False), (100, 100, False)]
+)
+def test_percent_is_suspected(tmp_path: Path, edge: int, size: int, told: bool) -> None:
+    data = dataset(boxes=np.array([[1, 2, edge, 30]], np.float32))
+
+    def examples(wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        yield from ((int(i), encode(noise(size, size + 20, int(i)))) for i in wanted)
+
+    lines: list[str] = []
+    prepare.prepare(
+        replace(data, examples=examples), SETTINGS, tmp_path, workers=1, report=Report(lines.append)
+    )
+    assert any("if these are percent" in line for line in lines) == told
 
 
 def test_there_must_be_something_to_learn_and_to_test(tmp_path: Path) -> None:

@@ -87,3 +87,16 @@ def test_a_full_device_is_said(
     settings = params.load(tiny.write_params(tmp_path))
     with pytest.raises(UserError, match="memory is full at epoch 1, with batches of 8 in fp32"):
         loop.train(settings, prepared, Checkpoint(tmp_path / "state"), loop.Progress())
+
+
+@pytest.mark.parametrize("stage", [("train",), ("ablate", "methods-cam")])
+def test_no_threshold_is_chosen_on_val_without_boxes(
+    tmp_path: Path, stage: tuple[str, ...]
+) -> None:
+    """Said before anything is trained, also of a variant."""
+    boxless = tiny.prepare(tmp_path / "prepared", {"train": 3, "val": 2, "test": 2}, boxes=False)
+    folder = place(tmp_path / "place", boxless, box__selection="val")
+    done = command(folder, sys.executable, "-m", f"stages.{stage[0]}", *stage[1:])
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1)
+    assert "box.selection is 'val', and none of the " in done.stdout
+    assert not (folder / "models").exists()

@@ -213,15 +213,34 @@ def test_bad_boxes_are_named(
     assert mistakes(folder, monkeypatch)[0].startswith(told)
 
 
-def test_boxes_in_another_encoding_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "boxes.csv").write_bytes(HEADER.encode("utf-16"))
-    assert mistakes(folder, monkeypatch)[0].startswith("boxes.csv is no CSV in UTF-8: ")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_boxes_are_read_in_the_encodings_of_spreadsheets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    text = (folder / "boxes.csv").read_text()
+    (folder / "boxes.csv").write_bytes(text.replace(",", ";").encode(encoding))
+    assert run(folder, monkeypatch, "--protocol", "classic")["n"] > 0
+
+
+def test_shares_are_refused_and_percent_is_suspected(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "boxes.csv").write_text(HEADER + "a,0,0,1,0.5,9,9\nb,0.1,0.2,0.3,0.4,9,9\n")
+    (told,) = mistakes(folder, monkeypatch)
+    assert told.startswith("boxes.csv: no edge of a box is above 1, so these are shares")
+    np.save(folder / "maps" / "a.npy", np.eye(300, 200))
+    (folder / "boxes.csv").write_text(HEADER + "a,10,20,99,90,200,300\n")
+    run(folder, monkeypatch, "--protocol", "classic")
+    assert "boxes.csv: no edge of a box lies beyond 100" in capsys.readouterr().err
+    (folder / "boxes.csv").write_text(HEADER + "a,10,20,101,90,200,300\n")
+    run(folder, monkeypatch, "--protocol", "classic")
+    assert "lies beyond" not in capsys.readouterr().err
 
 
 def test_many_mistakes_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "boxes.csv").write_text(HEADER + "a,1,2,99,4,9,8\n" * 50)
     told = mistakes(folder, monkeypatch)
-    assert len(told) == 21 and told[-1] == "and 30 more of the same kind"
+    assert len(told) == 21 and told[-1] == "and 30 more like these"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
+from pipeline import tables
 from pipeline.cache import project_path
-from pipeline.datasets import Dataset, Entry, Report
+from pipeline.datasets import NO_BOXES, Dataset, Entry, Report
 from pipeline.errors import UserError
-from pipeline.params.section import Section
-from pipeline.raw import archives
+from pipeline.params.section import DatasetSection
+from pipeline.raw import archives, coordinates
 from pipeline.raw.download import fetch, is_url
 
 ARCHIVE = "CUB_200_2011.tgz"
@@ -35,7 +36,7 @@ SHOWN = 10  # members named in a message, of however many
 T = TypeVar("T")
 
 
-class Params(Section):
+class Params(DatasetSection):
     """Where the archive is."""
 
     archive: str
@@ -87,6 +88,11 @@ def read(params: Params, raw: Path) -> Dataset:
     _complete(path, "bounding_boxes.txt", boxes, paths)
     _complete(path, "classes.txt", names, labels.values())
 
+    valid = {key: box for key, box in boxes.items() if coordinates.valid(box).all()}
+    # Of a box in shares, x + width and y + height are shares as well.
+    if problem := coordinates.shares_suspected(box[0].tolist() for box in valid.values()):
+        raise UserError(f"{path}: {FOLDER}/bounding_boxes.txt: {problem}")
+
     class_names = sorted({names[label] for label in labels.values()})
     number = {name: i for i, name in enumerate(class_names)}
     index = [
@@ -94,7 +100,7 @@ def read(params: Params, raw: Path) -> Dataset:
             id=image,
             label=number[names[labels[key]]],
             split="train" if trains[key] else "test",
-            boxes=boxes[key],
+            boxes=valid.get(key, NO_BOXES),
         )
         for image, key in sorted({image: key for key, image in paths.items()}.items())
     ]
@@ -109,6 +115,11 @@ def read(params: Params, raw: Path) -> Dataset:
         examples=lambda wanted: _examples(
             path, {posixpath.normpath(f"{FOLDER}/images/{index[i].id}"): i for i in wanted}
         ),
+        invalid_boxes={
+            paths[key]: coordinates.shown(box)
+            for key, box in boxes.items()
+            if key in paths and key not in valid
+        },
     )
 
 
@@ -129,7 +140,7 @@ def _index_texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     wanted = {f"{FOLDER}/{file}": file for file in INDEX}
     for name, content in archives.files(path, wanted.__contains__):
-        texts[wanted[name]] = content.decode("utf-8", "replace")
+        texts[wanted[name]] = tables.decode(content, f"{path}: {name}")
         if len(texts) == len(INDEX):
             return texts
     lacking = ", ".join(f"{FOLDER}/{file}" for file in INDEX if file not in texts)
@@ -157,7 +168,8 @@ def _table(
 def _box(text: str) -> np.ndarray:
     """x, y, width, height → x0, y0, x1, y1, half-open; float32 [1, 4]."""
     x, y, width, height = (float(number) for number in text.split())
-    return np.array([[x, y, x + width, y + height]], np.float32)
+    with np.errstate(over="ignore"):  # what does not fit is infinite, and so no box
+        return np.array([[x, y, x + width, y + height]], np.float64).astype(np.float32)
 
 
 def _complete(path: Path, file: str, column: Mapping[str, object], keys: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from pipeline.cache import project_path
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_file, write_json
-from pipeline.params.section import Section
-from pipeline.raw import archives
+from pipeline.params.section import DatasetSection
+from pipeline.raw import archives, coordinates
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
@@ -29,14 +30,18 @@ BOXES = "ILSVRC2012_bbox_val_v3.tgz"
 MANIFEST = "ilsvrc.json"
 INDEX = "images.csv"
 COLUMNS = ("class", "image", "offset", "bytes")  # of an image of VAL, no class: BOXES says it
+INCLUSIVE = np.array([0, 0, 1, 1])  # what the XML files' corners lack of half-open edges
 WINDOW = 2048  # images that are read in the order in which they lie
 
 
-class Params(Section):
+class Params(DatasetSection):
     """Where the archives are."""
 
     root: str
     """The folder that holds the official archives."""
+
+    def without_val_boxes(self) -> str | None:
+        return "val is drawn from the training images of ilsvrc, of which no boxes are used"
 
 
 def download(params: Params, out: Path, report: Report) -> None:
@@ -102,18 +107,24 @@ def read(params: Params, raw: Path) -> Dataset:
     ids: list[str] = []
     trained: set[str] = set()
     boxes: dict[int, np.ndarray] = {}  # of the test images
+    invalid: dict[str, str] = {}
     at = array("q"), array("q")
     for wordnet_id, image, offset, size in _rows(raw / INDEX):
         if wordnet_id:
             trained.add(wordnet_id)
         else:  # of VAL, which the list has last
             key = PurePosixPath(image).stem
-            wordnet_id, boxes[len(ids)] = _true(truth, key, root)
+            wordnet_id, boxes[len(ids)], wrong = _true(truth, key, root)
+            if len(wrong):
+                invalid[f"{wordnet_id}/{image}"] = coordinates.shown(wrong)
             if wordnet_id not in trained:
                 raise UserError(f"{root / BOXES}: {key} is of {wordnet_id}, which {TRAIN} has not")
         ids.append(f"{wordnet_id}/{image}")
         at[0].append(int(offset))
         at[1].append(int(size))
+    edges = ((box - INCLUSIVE).tolist() for of in boxes.values() for box in of)
+    if problem := coordinates.shares_suspected(edges):
+        raise UserError(f"{root / BOXES}: {problem}")
     names = sorted(trained)
     number = {name: label for label, name in enumerate(names)}
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -145,6 +156,7 @@ def read(params: Params, raw: Path) -> Dataset:
         has_boxes=True,
         published=True,
         examples=examples,
+        invalid_boxes=invalid,
     )
 
 
@@ -173,8 +185,16 @@ def _rows(path: Path) -> Iterator[list[str]]:
         raise UserError(f"{path} is missing; run `dvc repro -f download`") from error
 
 
-def _truth(path: Path) -> Iterator[tuple[str, tuple[str, np.ndarray]]]:
-    """Of every XML file: the image's name, its class and the boxes of that class, float32 [n, 4]."""
+class Truth(NamedTuple):
+    """An image's class and its boxes of that class, float32 [n, 4], those left out that are no boxes."""
+
+    wordnet_id: str
+    boxes: np.ndarray
+    invalid: np.ndarray
+
+
+def _truth(path: Path) -> Iterator[tuple[str, Truth]]:
+    """Of every XML file: the image's name, and what it says."""
     for name, text in archives.files(path, lambda name: name.endswith(".xml")):
         try:
             objects = ElementTree.fromstring(text).findall("object")
@@ -185,7 +205,10 @@ def _truth(path: Path) -> Iterator[tuple[str, tuple[str, np.ndarray]]]:
         if not classes:
             raise UserError(f"{path}: {name} has no object")
         mine = [box for box, label in zip(boxes, classes, strict=True) if label == classes[0]]
-        yield PurePosixPath(name).stem, (classes[0], np.array(mine, np.float32))
+        with np.errstate(over="ignore"):  # what does not fit is infinite, and so no box
+            found = np.array(mine, np.float64).astype(np.float32)
+        valid = coordinates.valid(found)
+        yield PurePosixPath(name).stem, Truth(classes[0], found[valid], found[~valid])
 
 
 def _box(thing: ElementTree.Element) -> tuple[float, float, float, float]:
@@ -196,9 +219,7 @@ def _box(thing: ElementTree.Element) -> tuple[float, float, float, float]:
     return xmin, ymin, xmax + 1, ymax + 1
 
 
-def _true(
-    truth: Mapping[str, tuple[str, np.ndarray]], key: str, root: Path
-) -> tuple[str, np.ndarray]:
+def _true(truth: Mapping[str, Truth], key: str, root: Path) -> Truth:
     if key not in truth:
         raise UserError(f"{root / BOXES}: no annotation of {key}, which is in {VAL}")
     return truth[key]

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pipeline.datasets import Dataset, Entry, Report
 from pipeline.datasets.synthetic import objects
-from pipeline.params.section import Section
+from pipeline.params.section import DatasetSection
 from pipeline.params.settings import Positive, Seed
 from pipeline.raw import archives
 
@@ -28,7 +28,7 @@ LONGEST = 1.6  # long side of the images that are not square, in short sides, at
 QUALITY = 95
 
 
-class Params(Section):
+class Params(DatasetSection):
     """How many pictures, of how many species, how large."""
 
     classes: Annotated[int, Field(ge=2, le=len(objects.HEADS) * len(objects.MARKS))]

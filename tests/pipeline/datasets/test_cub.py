@@ -122,3 +122,54 @@ def test_relative_archives_belong_to_the_project(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     cub.download(params("mine.tgz"), tmp_path / "out", Report())
     assert (tmp_path / "out" / cub.ARCHIVE).exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_index_files_may_have_a_mark_of_their_encoding(tmp_path: Path, encoding: str) -> None:
+    files = cub_files()
+    plain = cub.read(params(""), raw(tmp_path, files))
+    for file in cub.INDEX:
+        name = f"{FOLDER}/{file}"
+        files[name] = files[name].decode().replace("\n", "\r\n").encode(encoding)
+    marked = cub.read(params(""), raw(tmp_path, files))
+    assert marked.class_names == plain.class_names
+    assert [(e.id, e.label, e.split, e.boxes.tolist()) for e in marked.index] == [
+        (e.id, e.label, e.split, e.boxes.tolist()) for e in plain.index
+    ]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        *("nan 2.0 30.0 20.5", "0.0 NaN 30.0 20.5", "0.0 2.0 nan 20.5", "0.0 2.0 inf 20.5"),
+        *("0.0 2.0 0.0 20.5", "0.0 0.0 0.0 0.0", "0.0 2.0 30.0 0", "-1 -1 -1 -1"),
+        *("30.0 22.5 -30.0 -20.5", "0.0 2.0 -30.0 20.5", "5 5 1e-9 3", "0 0 1e40 3"),
+    ],
+)
+def test_what_is_no_box_is_left_out_and_named(tmp_path: Path, box: str) -> None:
+    files = cub_files()
+    boxes = f"{FOLDER}/bounding_boxes.txt"
+    files[boxes] = files[boxes].replace(b"120 0.0 2.0 30.0 20.5", f"120 {box}".encode())
+    dataset = cub.read(params(""), raw(tmp_path, files))
+    image = "012.Yellow_headed_Blackbird/Bird_0006_120.jpg"
+    assert [entry.id for entry in dataset.index if not len(entry.boxes)] == [image]
+    assert list(dataset.invalid_boxes) == [image]
+
+
+def test_boxes_beyond_their_image_are_kept(tmp_path: Path) -> None:
+    files = cub_files()
+    boxes = f"{FOLDER}/bounding_boxes.txt"
+    files[boxes] = files[boxes].replace(b"120 0.0 2.0 30.0 20.5", b"120 -20.0 -5.0 400.0 300.0")
+    dataset = cub.read(params(""), raw(tmp_path, files))
+    assert dataset.index[-1].boxes.tolist() == [[-20, -5, 380, 295]]
+    assert dataset.invalid_boxes == {}
+
+
+def test_boxes_in_shares_of_the_image_are_refused(tmp_path: Path) -> None:
+    files = cub_files()
+    boxes = f"{FOLDER}/bounding_boxes.txt"
+    lines = files[boxes].decode().splitlines()
+    shares = [f"{line.split()[0]} 0.1 0.2 0.5 0.75" for line in lines]
+    files[boxes] = "\n".join([*shares[:-1], f"{lines[-1].split()[0]} 0 0 0 0"]).encode()
+    with pytest.raises(UserError, match=r"bounding_boxes\.txt: no edge of a box is above 1"):
+        cub.read(params(""), raw(tmp_path, files))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import Report, ilsvrc
+from pipeline.datasets import Dataset, Report, ilsvrc
 from pipeline.errors import UserError
+from pipeline.raw import archives
 from tests.made import annotation, encode, every, noise, tar
 from tests.made import ilsvrc as make
 
@@ -163,3 +164,47 @@ def test_an_archive_that_shrinks_while_it_is_read_is_named(
         UserError, match=rf"{re.escape(str(path))} ends before byte [\d,]+; it changed"
     ):
         list(every(dataset))
+
+
+def with_annotations(tmp_path: Path, first: bytes, others: bytes | None = None) -> Dataset:
+    """The archives with the text of the first annotation, and with that of all others, replaced."""
+    root = make(tmp_path / "archives")
+    texts = dict(archives.files(root / ilsvrc.BOXES, lambda name: True))
+    names = sorted(texts)
+    texts |= {names[0]: first} | (dict.fromkeys(names[1:], others) if others else {})
+    tar(root / ilsvrc.BOXES, texts, "w:gz")
+    params = ilsvrc.Params(root=str(root))
+    ilsvrc.download(params, tmp_path, Report())
+    return ilsvrc.read(params, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("box", "kept"),
+    [
+        (("nan", 5, 13, 24), []),
+        ((13, 5, 4, 24), []),
+        ((4, 24, 13, 5), []),
+        ((4, 5, "inf", 24), []),
+        ((-4, 5, 13, 24), [[-4, 5, 14, 25]]),  # beyond the image, as some published ones are
+        ((4, 5, 4, 5), [[4, 5, 5, 6]]),  # a single pixel
+    ],
+)
+def test_annotations_that_are_no_boxes_are_left_out_and_named(
+    tmp_path: Path, box: tuple[int, int, int, int], kept: list[list[int]]
+) -> None:
+    good = ("n01000001", 1, 2, 3, 4)
+    dataset = with_annotations(tmp_path, annotation(("n01000001", *box), good))
+    image = "n01000001/ILSVRC2012_val_00000001.JPEG"
+    (entry,) = [entry for entry in dataset.index if entry.id == image]
+    assert entry.boxes.tolist() == [*kept, [1, 2, 4, 5]]
+    assert list(dataset.invalid_boxes) == ([] if kept else [image])
+
+
+def test_annotations_in_shares_of_the_image_are_refused(tmp_path: Path) -> None:
+    share = annotation(("n01000001", 0.1, 0, 0.9, 1))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"bbox_val_v3\.tgz: no edge of a box is above 1"):
+        with_annotations(tmp_path, share, share)
+
+
+def test_val_has_no_boxes() -> None:
+    assert ilsvrc.Params(root="").without_val_boxes()

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline import params
 from pipeline.errors import UserError
-from pipeline.params import Section
+from pipeline.params import DatasetSection, Section
 from pipeline.params.plug_points import PlugPoints
 
 TEXT = """
@@ -69,13 +69,18 @@ ablate:
 """
 
 
-class Made(Section):
+class Made(DatasetSection):
     classes: Annotated[int, Field(ge=2)]
 
 
-class Other(Section):
+class Other(DatasetSection):
     folder: str
     boxes: Annotated[str, Field(pattern="csv$")] | None
+
+    own_val = True
+
+    def without_val_boxes(self) -> str | None:
+        return None if self.boxes else "datasets.other.boxes is null"
 
 
 class Hide(Section):

@@ -99,6 +99,13 @@ def problems(changes: Mapping[str, object]) -> list[str]:
          "train.warmup_epochs is 14; allowed: less than epochs, which is 14"),
         ({"box.selection": "val", "prepare.val_fraction": 0}, "box.selection is 'val', which needs "
          "held-out images; allowed: prepare.val_fraction > 0, or another box.selection"),
+        ({"box.selection": "val", "dataset": "other", "datasets.other.boxes": None},
+         "box.selection is 'val', which needs boxes on held-out images, and datasets.other.boxes is "
+         "null; allowed: another box.selection"),
+        ({"ablate.variants.hide-late.set": {"box.selection": "val"}, "dataset": "other",
+          "datasets.other.boxes": None},
+         "ablate.variants.hide-late: box.selection is 'val', which needs boxes on held-out images, "
+         "and datasets.other.boxes is null; allowed: another box.selection"),
         # the ablation
         ({"ablate.variants.methods-plain.when": "never"},
          "ablate.variants.methods-plain.when is 'never'; allowed: always, all"),
