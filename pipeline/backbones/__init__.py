@@ -6,15 +6,17 @@ from pkgutil import iter_modules
 from types import ModuleType
 
 from pipeline.backbones.base import Backbone, Hook, Segment, identity
-from pipeline.backbones.weights import load_weights
+from pipeline.backbones.weights import Classifier, imagenet_rows, load_weights
 from pipeline.errors import UserError
 
 __all__ = [
     "Backbone",
+    "Classifier",
     "Hook",
     "Segment",
     "build",
     "identity",
+    "imagenet_rows",
     "load_weights",
     "module",
     "names",

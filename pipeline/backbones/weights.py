@@ -1,8 +1,10 @@
 """Fill a backbone's trunk from a file or from published weights."""
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -13,16 +15,26 @@ from pipeline.backbones.base import Backbone
 from pipeline.errors import UserError
 
 
-def load_weights(backbone: Backbone, weights: str) -> None:
+class Classifier(NamedTuple):
+    """The linear layer behind the average of a backbone's last feature map: [K, C] and [K]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def load_weights(backbone: Backbone, weights: str) -> Classifier | None:
     """Fill the trunk; a neck keeps its random weights.
+
+    Returns the classifier that comes with the weights where it is one linear layer on the trunk's last map,
+    as in ResNet and MobileNetV2, and not in VGG.
 
     weights: `none` (nothing happens), `imagenet` (downloaded once, checksum verified) or the path of a
     state dict in the layout of the trunk's library: `.safetensors`, else a `torch.save` file that loads
-    without running code. Classifier entries are ignored, half precision becomes float32.
+    without running code. The trunk takes no entry of the classifier; half precision becomes float32.
     Raises UserError when the weights cannot be had or do not fit.
     """
     if weights == "none":
-        return
+        return None
     state = _download(backbone) if weights == "imagenet" else _read(Path(weights))
     expected = backbone.trunk.state_dict()
     given = {k: v for k, v in state.items() if not k.startswith(backbone.classifier)}
@@ -43,6 +55,33 @@ def load_weights(backbone: Backbone, weights: str) -> None:
         reason = f"its entries do not fit {backbone.name}: {', '.join(misfits)}"
         raise _refusal(weights, reason, backbone)
     backbone.trunk.load_state_dict(given, strict=False)
+    return _linear({k: v for k, v in state.items() if k not in given}, backbone)
+
+
+def _linear(entries: Mapping[str, Tensor], backbone: Backbone) -> Classifier | None:
+    by_name = {name.rpartition(".")[2]: tensor.float() for name, tensor in entries.items()}
+    if len(entries) != 2 or by_name.keys() != {"weight", "bias"} or backbone.neck is not None:
+        return None
+    fits = by_name["weight"].shape[1:] == (backbone.out_channels,)
+    return Classifier(by_name["weight"], by_name["bias"]) if fits else None
+
+
+def imagenet_rows(class_names: Sequence[str], outputs: int) -> list[int] | None:
+    """The outputs of an ImageNet classifier that stand for classes named by their WordNet ids.
+
+    The 1,000 outputs are in the order of the sorted ids. None where a class is not among them or the
+    classifier has another number of outputs.
+    """
+    if outputs != 1000 or not all(re.fullmatch(r"n\d{8}", name) for name in class_names):
+        return None
+    if len(set(class_names)) == outputs:
+        known = sorted(class_names)
+    else:
+        from timm.data import ImageNetInfo  # here: importing timm takes seconds
+
+        known = ImageNetInfo("imagenet-1k").label_names()
+    index = {name: row for row, name in enumerate(known)}
+    return [index[name] for name in class_names] if index.keys() >= set(class_names) else None
 
 
 def torchvision_weights(name: str) -> Mapping[str, Tensor]:

@@ -1,5 +1,6 @@
 """One paper, one file: the file's name is the value of `method` in params.yaml."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
@@ -20,9 +21,17 @@ def names() -> list[str]:
 
 
 def build(
-    name: str, backbone_name: str, weights: str, num_classes: int, params: "Section"
+    name: str,
+    backbone_name: str,
+    weights: str,
+    num_classes: int,
+    params: "Section",
+    class_names: Sequence[str] = (),
 ) -> "Method":
     """The named method on the named backbone, its trunk filled with `weights`.
+
+    Where all `class_names` are WordNet ids of ImageNet, a linear classifier that comes with the weights
+    is kept, if the method has one: its rows of these classes, in their order.
 
     Raises UserError for a backbone or weights that do not exist or do not fit, and for plug points that are
     the same map on this backbone where the method needs several.
@@ -31,8 +40,12 @@ def build(
 
     backbone = backbones.build(backbone_name)
     params = _plugged(name, params, backbone)
-    backbones.load_weights(backbone, weights)
+    pretrained = backbones.load_weights(backbone, weights)
     method: Method = import_module(f"pipeline.methods.{name}").Method(backbone, num_classes, params)
+    if pretrained is not None and class_names:
+        rows = backbones.imagenet_rows(class_names, len(pretrained.bias))
+        if rows is not None:
+            method.keep_classifier(pretrained.weight[rows], pretrained.bias[rows])
     return method
 
 

@@ -41,6 +41,9 @@ class Method(nn.Module):
     reconstruction: bool = False
     """Whether the paper's code and text could not be had, so that parts of the file are our reading."""
 
+    pretrained_classifier: bool = False
+    """Whether training starts from the classifier that the backbone's weights came with."""
+
     rows: slice = slice(None)
     whole: int | None = None
     """Set by the loop before `on_batch`: it is given `rows` of a batch of `whole` images, which processes
@@ -58,6 +61,18 @@ class Method(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def keep_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Start from the classifier that the trunk was trained with, [K, C] and [K], where it fits.
+
+        A head of another kind keeps its random weights. As clovaai/wsolevaluation has it for ILSVRC.
+        """
+        classifier = getattr(self, "classifier", None)
+        if isinstance(classifier, nn.Linear) and classifier.weight.shape == weight.shape:
+            with torch.no_grad():
+                classifier.weight.copy_(weight)
+                classifier.bias.copy_(bias)
+            self.pretrained_classifier = True
 
     def on_batch(
         self, images: Tensor, targets: Tensor, generator: torch.Generator

@@ -57,7 +57,12 @@ def train(
     torch.manual_seed(params.seed)
     meta = packed.read_meta(prepared)
     model = methods.build(
-        params.method, params.backbone, params.weights, len(meta.class_names), params.method_params
+        params.method,
+        params.backbone,
+        params.weights,
+        len(meta.class_names),
+        params.method_params,
+        meta.class_names,
     ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     distributed.synchronise_batchnorm(model)
     optimizer = torch.optim.SGD(
@@ -83,6 +88,8 @@ def train(
         history = state["history"]
         progress.on_resume(len(history))
     else:
+        if model.pretrained_classifier:
+            progress.on_note("the classes are ImageNet's: the pretrained classifier is kept")
         for line in model.eval().begin_training(meta.class_names, images):
             progress.on_note(line)
 
