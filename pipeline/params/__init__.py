@@ -32,6 +32,7 @@ from pipeline.params.settings import (
     File,
     Heatmaps,
     Input,
+    Localize,
     Prepare,
     Train,
     TwoStage,
@@ -46,6 +47,7 @@ __all__ = [
     "FilePath",
     "Heatmaps",
     "Input",
+    "Localize",
     "Params",
     "Prepare",
     "Section",
@@ -68,13 +70,14 @@ FILE = Path("params.yaml")
 
 @dataclass(frozen=True)
 class Params:
-    """One experiment: (dataset, method, backbone, seed) and all that changes its numbers."""
+    """One experiment: (dataset, method, localizer, backbone, seed) and all that changes its numbers."""
 
     dataset: str
     method: str
     backbone: str
     weights: str
     seed: int
+    localizer: str
     heatmap: str
     data: Section
     """The chosen dataset's section, a `pipeline.datasets.<dataset>.Params`."""
@@ -83,19 +86,22 @@ class Params:
     train: Train
     heatmaps: Heatmaps
     box: Box
+    localize: Localize
     evaluate: Evaluate
+    localizers: Mapping[str, Section]
+    """By name, the sections of the chosen localizer and of those it learns from; empty if not asked for."""
     method_params: Section
     """The chosen method's section, a `pipeline.methods.<method>.Params`; empty if not asked for."""
     ablate: Ablate
 
 
-def load(path: Path = FILE, *, method: bool = True) -> Params:
+def load(path: Path = FILE, *, method: bool = True, localizer: bool = False) -> Params:
     """Read params.yaml; raises UserError with every problem.
 
-    Only the chosen dataset's and method's modules are imported, so that a DVC stage depends on no
-    more code than it uses; `method=False` leaves out the method's (and with it PyTorch).
+    Only the chosen dataset's, method's and localizer's modules are imported, so that a DVC stage depends
+    on no more code than it uses; without `method` and `localizer`, PyTorch is not either.
     """
-    return _raised(path, *_parsed(read(path), method=method))
+    return _raised(path, *_parsed(read(path), method=method, localizer=localizer))
 
 
 def load_all(path: Path = FILE, text: str | None = None) -> Params:
@@ -134,7 +140,7 @@ def variant(key: str, path: Path = FILE) -> Params:
         known = [f"ablate.variants.{name}" for name in variants]
         raise UserError(f"{path}: {unknown(f'ablate.variants.{key}', known)}")
     values, problems = _changed(read(path), variants[key])
-    params, more = _parsed(values)
+    params, more = _parsed(values, localizer=True)
     problems = [f"ablate.variants.{key}: {problem}" for problem in problems + more]
     return _raised(path, params, problems)
 
@@ -151,12 +157,16 @@ def flat(params: Params) -> dict[str, Scalar]:
         "train": params.train,
         "heatmaps": params.heatmaps,
         "box": params.box,
+        "localize": params.localize,
         "evaluate": params.evaluate,
+        **{f"localizers.{name}": section for name, section in params.localizers.items()},
         f"methods.{params.method}": params.method_params,
     }
     values: dict[str, Scalar] = {
         name: getattr(params, name)
-        for name in ("dataset", "method", "backbone", "weights", "seed", "heatmap")
+        for name in (
+            *("dataset", "method", "backbone", "weights", "seed", "localizer", "heatmap"),
+        )
     }
     for name, section in sections.items():
         for key, value in leaves(section.model_dump(), f"{name}.").items():
@@ -188,7 +198,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def names(kind: str) -> list[str]:
-    """What `dataset` or `method` may be: the modules in pipeline/datasets or pipeline/methods."""
+    """What `dataset`, `method` or `localizer` may be: the modules in pipeline/datasets and so on."""
     found = (Path(__file__).parents[1] / kind).glob("[!_.]*")
     return sorted(
         path.stem
@@ -222,11 +232,11 @@ def _raised(path: Path, result: T | None, problems: list[str]) -> T:
 
 
 def _parsed(
-    raw: dict[str, Any], *, every: bool = False, method: bool = True
+    raw: dict[str, Any], *, every: bool = False, method: bool = True, localizer: bool = False
 ) -> tuple[Params | None, list[str]]:
     """The params in `raw`, None where they cannot be, and every problem of the file.
 
-    Of datasets and methods the chosen sections are checked, or `every` one.
+    Of datasets, methods and localizers the chosen sections are checked, or `every` one.
     """
     problems: list[str] = []
     values = leaves(raw)
@@ -237,6 +247,10 @@ def _parsed(
     if method:
         chosen, method_problems = _choice("method", raw, every)
         problems += method_problems
+    localizers: dict[str, Section] = {}
+    if localizer or every:
+        localizers, localizer_problems = _localizers(raw, every)
+        problems += localizer_problems
     if values.get("box.selection") == "val":
         problems += _val_problems(data, values.get("prepare.val_fraction"))
     if values.get("box.protocol") == "wsoleval" and values.get("box.normalise") == "ivr":
@@ -253,6 +267,7 @@ def _parsed(
     own = {name: getattr(file, name) for name in File.model_fields}
     del own["datasets"], own["methods"]
     own["train"] = file.train.of(file.method)
+    own["localizers"] = localizers
     return Params(**own, data=data, method_params=chosen), problems
 
 
@@ -273,18 +288,39 @@ def _val_problems(data: Section | None, val_fraction: object) -> list[str]:
     return []
 
 
+def _localizers(raw: dict[str, Any], every: bool) -> tuple[dict[str, Section], list[str]]:
+    """The sections of the chosen localizer and of its teachers, by name, and the problems of all looked at."""
+    found: dict[str, Section] = {}
+    problems: list[str] = []
+    name: object = raw.get("localizer")
+    while name is not None and name not in found:
+        section, more = _choice("localizer", {**raw, "localizer": name}, every)
+        problems += [problem for problem in more if problem not in problems]
+        if section is None:
+            break
+        found[str(name)] = section
+        name = getattr(section, "teacher", None)
+    return found, problems
+
+
 def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None, list[str]]:
     """The section that `dataset` or `method` chooses, and the problems of what was looked at."""
     kind, chosen, known = f"{key}s", raw.get(key), names(f"{key}s")
     problems = []
     if isinstance(chosen, str) and chosen not in known:
         allowed = f"{', '.join(known)} (a file of pipeline/{kind})"
-        problems.append(wrong(key, chosen, allowed))
+        other = _other_kind(key, chosen)
+        hint = f"; {chosen} is a {other}: write `{other}: {chosen}`" if other else ""
+        problems.append(wrong(key, chosen, allowed) + hint)
     given = raw.get(kind)
     if not isinstance(given, dict):
         return None, problems  # told with the whole file
     here = [f"{kind}.{name}" for name in known]
-    problems += [unknown(f"{kind}.{name}", here) for name in given if name not in known]
+    for name in given:
+        if name not in known and (other := _other_kind(key, name)):
+            problems.append(f"{kind}.{name} is unknown; {name} is a {other}: see {other}s.{name}")
+        elif name not in known:
+            problems.append(unknown(f"{kind}.{name}", here))
     found: dict[str, Section | None] = {}
     for name in known if every else [name for name in known if name == chosen]:
         section: type[Section] = import_module(f"pipeline.{kind}.{name}").Params
@@ -301,6 +337,12 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
     table = train.get("per_method") if isinstance(train, dict) else None
     given = [f"train.per_method.{name}" for name in table] if isinstance(table, dict) else []
     return [unknown(name, known) for name in given if name not in known]
+
+
+def _other_kind(key: str, name: object) -> str | None:
+    """`method` or `localizer` where `name` is one of those and `key` is the other, as ddt once was a method."""
+    others = (other for other in ("method", "localizer") if other != key)
+    return next((other for other in others if name in names(f"{other}s")), None)
 
 
 def _backbone_problems(raw: Mapping[str, Any]) -> list[str]:

@@ -166,6 +166,13 @@ class Box(Section):
     protocol: Literal["classic", "wsoleval"]
 
 
+class Localize(Section):
+    """What localizers are fitted to: feature maps of training images, labels known."""
+
+    features_mib: Positive
+    """Disk for the feature maps, in half precision: of more images than fit, an even sample of each class."""
+
+
 class Evaluate(Section):
     """Scores and pictures."""
 
@@ -219,13 +226,14 @@ def _weights(value: str) -> str:
 
 
 class File(Section):
-    """The whole of params.yaml, the sections of datasets and methods still unread."""
+    """The whole of params.yaml, the sections of datasets, methods and localizers still unread."""
 
     dataset: str
     method: str
     backbone: str
     weights: Annotated[str, AfterValidator(_weights)]
     seed: Seed
+    localizer: str
     heatmap: HeatmapName
     datasets: dict[str, Any]
     prepare: Prepare
@@ -233,6 +241,8 @@ class File(Section):
     train: TrainAll
     heatmaps: Heatmaps
     box: Box
+    localize: Localize
     evaluate: Evaluate
+    localizers: dict[str, Any]
     methods: dict[str, Any]
     ablate: Ablate

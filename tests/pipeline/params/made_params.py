@@ -21,6 +21,7 @@ method: hide
 backbone: small
 weights: none
 seed: 0
+localizer: plain_map
 heatmap: cam
 datasets:
   made: {classes: 8}
@@ -55,7 +56,12 @@ box:
   threshold: 0.2
   two_stage: {step: 0.05, min_seeds: 4, seeds: sides, center: true}
   protocol: classic
+localize: {features_mib: 64}
 evaluate: {batch_size: 64, thresholds: 100, bootstrap: 1000, pictures: 8, keep_mib: 64}
+localizers:
+  plain_map: {}
+  taught: {teacher: cells}
+  cells: {rounds: 1}
 methods:
   plain: {}
   hide: {plug_points: [pool4, last], threshold: 0.8, how: hard}
@@ -89,8 +95,17 @@ class Hide(Section):
     how: Literal["hard", "soft"]
 
 
+class Taught(Section):
+    teacher: str
+
+
+class Cells(Section):
+    rounds: Annotated[int, Field(ge=0)]
+
+
 SECTIONS: dict[str, dict[str, type[Section]]] = {
     "datasets": {"made": Made, "other": Other},
+    "localizers": {"plain_map": type("PlainMap", (Section,), {}), "taught": Taught, "cells": Cells},
     "methods": {"hide": Hide, "plain": type("Plain", (Section,), {})},
 }
 

@@ -100,7 +100,16 @@ def test_flat_holds_the_chosen_sections_only() -> None:
     assert values["methods.hide.plug_points"] == "stride16_early,last"
     assert not [key for key in values if key.startswith(("datasets.other", "methods.plain", "abl"))]
     assert {type(value) for value in values.values()} <= {str, int, float, bool}
-    assert len(values) == 54
+    assert len(values) == 56
+
+
+def test_a_localizer_comes_with_the_sections_of_those_it_learns_from() -> None:
+    assert params.load().localizers == {}
+    assert list(params.load(localizer=True).localizers) == ["plain_map"]
+    Path("params.yaml").write_text(TEXT.replace("localizer: plain_map", "localizer: taught"))
+    read = params.load(localizer=True)
+    assert list(read.localizers) == ["taught", "cells"]
+    assert params.flat(read)["localizers.cells.rounds"] == 1
 
 
 def test_put_copies() -> None:

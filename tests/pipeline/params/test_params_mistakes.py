@@ -68,6 +68,16 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"datasets.mad": {}}, "datasets.mad is unknown; did you mean datasets.made?"),
         # names
         ({"method": "nope"}, "method is 'nope'; allowed: hide, plain (a file of pipeline/methods)"),
+        ({"localizer": "nope"}, "localizer is 'nope'; "
+         "allowed: cells, plain_map, taught (a file of pipeline/localizers)"),
+        ({"method": "cells"}, "method is 'cells'; allowed: hide, plain (a file of pipeline/methods); "
+         "cells is a localizer: write `localizer: cells`"),
+        ({"localizer": "hide"}, "localizer is 'hide'; "
+         "allowed: cells, plain_map, taught (a file of pipeline/localizers); "
+         "hide is a method: write `method: hide`"),
+        ({"methods.cells": {}},
+         "methods.cells is unknown; cells is a localizer: see localizers.cells"),
+        ({"localizers.cells.rounds": -1}, "localizers.cells.rounds is -1; allowed: a whole number >= 0"),
         ({"dataset": "nope"}, "dataset is 'nope'; allowed: made, other (a file of pipeline/datasets)"),
         ({"dataset": 3}, "dataset is 3; allowed: a text"),
         ({"backbone": "smal"}, "backbone is 'smal'; allowed: small, big"),
@@ -181,8 +191,9 @@ def test_load_tells_what_it_looks_at() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, heatmap, datasets,"
-         " prepare, input, train, heatmaps, box, evaluate, methods, ablate"),
+        ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, localizer, "
+         "heatmap, datasets, prepare, input, train, heatmaps, box, localize, evaluate, localizers, "
+         "methods, ablate"),
         ("a: 1\nb: [1\nc: 2\n", "line 3: this is no YAML: expected ',' or ']', but got ':' "
          "while parsing a flow sequence"),
         ("a: b: c\n", "line 1: this is no YAML: mapping values are not allowed here"),

@@ -56,7 +56,9 @@ def test_a_preset_sets_what_every_other_sets(name: str) -> None:
 
 def test_quick_sets_everything_outside_methods_and_variants() -> None:
     read = values(quick())
-    keys = {key for key in read if not key.startswith(("methods.", "ablate.variants."))}
+    keys = {
+        key for key in read if not key.startswith(("methods.", "localizers.", "ablate.variants."))
+    }
     assert keys == {key for key in QUICK if not key.startswith("methods.")}
 
 

@@ -1,0 +1,29 @@
+"""Localizers, ways to read boxes off a trained model: the file's name is the value of `localizer`."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.localizers.base import Localizer
+    from pipeline.params import Section
+
+
+def names() -> list[str]:
+    """Every localizer, in alphabetical order; reads file names and imports none of them."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "base")
+
+
+def build(
+    name: str, channels: Mapping[str, int], num_classes: int, sections: Mapping[str, "Section"]
+) -> "Localizer":
+    """The named localizer, not yet fitted, for feature maps of `channels` by depth.
+
+    sections: of params.yaml, by localizer: its own, and those of the localizers it learns from.
+    """
+    module = import_module(f"pipeline.localizers.{name}")
+    localizer: Localizer = module.Localizer(channels, num_classes, sections[name])
+    for teacher in localizer.learns_from:
+        localizer.add_module(teacher, build(teacher, channels, num_classes, sections))
+    return localizer
