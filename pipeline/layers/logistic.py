@@ -55,7 +55,9 @@ def binary(
     sign = 1 - 2 * positive.float()
 
     def loss(weight: Tensor, bias: Tensor, part: slice) -> Tensor:
-        logits = rows[part] @ weight[0] + bias  # much faster than a product with a matrix of one row
+        logits = (
+            rows[part] @ weight[0] + bias
+        )  # much faster than a product with a matrix of one row
         return (weights[part] * F.softplus(sign[part] * logits)).sum()
 
     weight, bias = minimised(loss, 1, rows, penalty=penalty, iterations=iterations)

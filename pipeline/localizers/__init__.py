@@ -6,7 +6,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.localizers.base import Localizer
+    from pipeline.localizers.base import Depths, Localizer
     from pipeline.params import Section
 
 
@@ -16,14 +16,14 @@ def names() -> list[str]:
 
 
 def build(
-    name: str, channels: Mapping[str, int], num_classes: int, sections: Mapping[str, "Section"]
+    name: str, backbone: "Depths", num_classes: int, sections: Mapping[str, "Section"]
 ) -> "Localizer":
-    """The named localizer, not yet fitted, for feature maps of `channels` by depth.
+    """The named localizer, not yet fitted, for the feature maps of `backbone`.
 
     sections: of params.yaml, by localizer: its own, and those of the localizers it learns from.
     """
     module = import_module(f"pipeline.localizers.{name}")
-    localizer: Localizer = module.Localizer(channels, num_classes, sections[name])
+    localizer: Localizer = module.Localizer(backbone, num_classes, sections[name])
     for teacher in localizer.learns_from:
-        localizer.add_module(teacher, build(teacher, channels, num_classes, sections))
+        localizer.add_module(teacher, build(teacher, backbone, num_classes, sections))
     return localizer

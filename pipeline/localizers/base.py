@@ -9,7 +9,7 @@ Maps are raw: the box is that of the largest component above a threshold, 0 in t
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,6 @@ from pipeline.params import Section
 
 Unit = Literal["relative", "absolute"]
 LAST = "last"
-MIDDLE = "stride16_late"
-"""Depths by the names that every backbone has: the last feature map, and one of native 1/16 resolution."""
 
 AT_ONCE = 32
 """Training images whose feature maps are in memory at a time."""
@@ -30,19 +28,30 @@ Maps = Callable[[str, Rows], Tensor]
 """Float32 feature maps [n, C, h, w] at a depth, of the given training images."""
 
 
+class Depths(Protocol):
+    """What a localizer needs to know of a backbone: its feature maps by depth."""
+
+    @property
+    def channels(self) -> Mapping[str, int]: ...
+    def hooked(self, point: str) -> str:
+        """The name of the tensor at this depth: two depths may be one tensor."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What a localizer is fitted to. There are no boxes in it.
 
     labels: int64 [N], of the training images or an even sample of each class; `trained` gives their
     feature maps by the trained trunk, `pretrained` by the trunk as it was loaded: the same where training
-    left it alone, or where it was trained from random weights.
+    left it alone, or where it was trained from random weights. `mirrored` gives those of `pretrained` for the
+    mirrored images, mirrored back.
     """
 
     labels: Tensor
     classes: int
     trained: Maps
     pretrained: Maps
+    mirrored: Maps
     seed: int
 
     def batches(self, of: Tensor | None = None) -> Iterator[Tensor]:
@@ -61,14 +70,14 @@ class Localizer(nn.Module):
     depths: tuple[str, ...] = (LAST,)
     """Feature maps that `maps` is given, by the trained trunk."""
     pretrained_depths: tuple[str, ...] = ()
-    """Feature maps that only `fit` looks at, by the trunk as it was loaded."""
+    """Feature maps that only `fit` looks at, by the trunk as it was loaded, of images and mirrored ones."""
     learns_from: tuple[str, ...] = ()
     """Other localizers whose boxes `fit` learns from; they are its submodules, by name."""
     needs_fit: ClassVar[bool] = True
     of_method: ClassVar[bool] = False
     """Whether the map is the method's own (`heatmap` in params.yaml); `maps` is not called then."""
 
-    def __init__(self, channels: Mapping[str, int], num_classes: int, params: Section) -> None:
+    def __init__(self, backbone: Depths, num_classes: int, params: Section) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.params: Section = params
@@ -88,6 +97,12 @@ class Localizer(nn.Module):
 def cells(features: Tensor) -> Tensor:
     """Feature maps [B, C, h, w] as a row per cell: float32 [B, h·w, C]."""
     return features.float().flatten(2).mT
+
+
+def middle(backbone: Depths) -> str:
+    """The deepest map that has its native 1/16 resolution: behind it, a stride was removed."""
+    late = "stride16_late"
+    return late if backbone.hooked(late) != backbone.hooked(LAST) else "stride16_early"
 
 
 def border(size: tuple[int, int], device: torch.device) -> Tensor:

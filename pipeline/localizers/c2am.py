@@ -42,10 +42,12 @@ class Localizer(base.Localizer):
     params: Params
     sign: Tensor
 
-    def __init__(self, channels: Mapping[str, int], num_classes: int, params: Params) -> None:
-        super().__init__(channels, num_classes, params)
-        self.depths = tuple(dict.fromkeys((base.LAST, EARLY)))
-        self.conv = nn.Conv2d(sum(channels[d] for d in self.depths), 1, 3, padding=1, bias=False)
+    def __init__(self, backbone: base.Depths, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
+        self.depths = (base.LAST, EARLY)
+        self.conv = nn.Conv2d(
+            sum(backbone.channels[d] for d in self.depths), 1, 3, padding=1, bias=False
+        )
         self.norm = nn.BatchNorm2d(1)
         self.register_buffer("sign", torch.ones(()))
 

@@ -54,9 +54,9 @@ class Localizer(base.Localizer):
     mean: Tensor
     direction: Tensor
 
-    def __init__(self, channels: Mapping[str, int], num_classes: int, params: Params) -> None:
-        super().__init__(channels, num_classes, params)
-        width = channels[base.LAST]
+    def __init__(self, backbone: base.Depths, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
+        width = backbone.channels[base.LAST]
         self.register_buffer("mean", torch.zeros(num_classes, width))
         self.register_buffer("direction", torch.full((num_classes, width), width**-0.5))
 

@@ -4,7 +4,8 @@ The last feature map X says what and only roughly where; a map E of middle depth
 precisely where, but not what. So the class activation map of X names seeds, and a logistic regression
 g(e) = a·e + b on the cells of E, fitted to them, draws the object. Image labels are all that is used.
 
-1. A softmax regression on the pooled last map of the trunk as it was loaded; M = Σ_c max(w_yc, 0) · X_c.
+1. A softmax regression on the pooled last map of the trunk as it was loaded, of the images and their mirrored
+   copies; M = Σ_c max(w_yc, 0) · X_c, with X the mean over both views.
 2. Per image, seeds: object at and above M's quantile `object_quantile`, background at and below
    `background_quantile`, and nothing in between.
 3. g on E's standardised cells, both sides with half of the loss: one g per class, or one for all.
@@ -15,7 +16,6 @@ The object is where g > 0. Relatives: SPG and SPOL learn foreground from seeds i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -64,56 +64,56 @@ class Params(Section):
 
 class Localizer(base.Localizer):
     params: Params
-    depths = (base.MIDDLE,)
     pretrained_depths = (base.LAST,)
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, channels: Mapping[str, int], num_classes: int, params: Params) -> None:
-        super().__init__(channels, num_classes, params)
-        self.register_buffer("weight", torch.zeros(num_classes, channels[base.MIDDLE]))
+    def __init__(self, backbone: base.Depths, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
+        self.middle = base.middle(backbone)
+        self.depths = (self.middle,)
+        self.register_buffer("weight", torch.zeros(num_classes, backbone.channels[self.middle]))
         self.register_buffer("bias", torch.zeros(num_classes))
 
     def maps(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
         """g of the class at every cell of E."""
-        g = weighted_maps(features[base.MIDDLE], self.weight[classes])
+        g = weighted_maps(features[self.middle], self.weight[classes])
         return g + self.bias[classes][:, :, None, None]
 
     @torch.no_grad()
     def fit(self, training: base.Training) -> list[str]:
-        size = training.trained(base.MIDDLE, torch.zeros(1, dtype=torch.int64)).shape[2:]
-        marks = seeds(training, self.params, (size[0], size[1]))
-        mean, scale = statistics(training)
+        E = Cells(training, self.middle)
+        marks = seeds(training, self.params, E.size)
         labels = training.labels
         for rows, images in (
             [(slice(None), torch.arange(len(labels)))]
             if self.params.per == "dataset"
             else [(k, (labels == k).nonzero()[:, 0]) for k in labels.unique().tolist()]
         ):
-            some = Group(training, images, mean, scale)
-            weight, bias = some.fitted(marks[images], self.params)
+            weight, bias = E.fitted(images, marks[images], self.params)
             for _ in range(self.params.rounds):
-                own = relabelled(some.logits(weight, bias), self.params)
-                weight, bias = some.fitted(own, self.params)
-            raw = logistic.folded(weight[None], bias[None], mean, scale)
+                own = relabelled(E.logits(images, weight, bias), self.params)
+                weight, bias = E.fitted(images, own, self.params)
+            raw = logistic.folded(weight[None], bias[None], E.mean, E.scale)
             self.weight[rows], self.bias[rows] = raw[0][0], raw[1][0]
         return []
 
 
 def seeds(training: base.Training, params: Params, size: tuple[int, int]) -> Tensor:
     """Marks of every cell of E's grid of `size`, int8 [N, h·w]: 1 object, −1 background, 0 neither."""
-    pooled = [training.pretrained(base.LAST, some).mean((2, 3)) for some in training.batches()]
+    views = (training.pretrained, training.mirrored)
+    pooled = [view(base.LAST, some).mean((2, 3)) for view in views for some in training.batches()]
     labels = training.labels.to(pooled[0].device)
     weight, _ = logistic.multinomial(
         torch.cat(pooled),
-        labels,
+        labels.repeat(len(views)),
         training.classes,
         penalty=params.probe_penalty,
         iterations=2 * params.iterations,
     )
     marks = []
     for some in training.batches():
-        X = training.pretrained(base.LAST, some)
+        X = torch.stack([view(base.LAST, some) for view in views]).mean(0)
         M = weighted_maps(X, weight[labels[some]][:, None].relu())
         if M.shape[2:] != size:
             M = interpolate(M, size=size, mode="bilinear", align_corners=False)
@@ -129,34 +129,22 @@ def marked(M: Tensor, object_quantile: float, background_quantile: float) -> Ten
     return marks * (high > low)
 
 
-def statistics(training: base.Training) -> tuple[Tensor, Tensor]:
-    """Mean and scale [D] of all cells of E, in one pass."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for some in training.batches():
-        rows = base.cells(training.trained(base.MIDDLE, some)).flatten(0, 1).double()
-        count += len(rows)
-        total = total.to(rows) + rows.sum(0)
-        squares = squares.to(rows) + rows.square().sum(0)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), (deviation + 1e-3 * deviation.mean() + 1e-6).float()
+class Cells:
+    """The cells of E in all training images, read in batches and standardised as they are read."""
 
+    def __init__(self, training: base.Training, depth: str) -> None:
+        self._training, self._depth = training, depth
+        first = training.trained(depth, torch.zeros(1, dtype=torch.int64))
+        self.size = first.shape[2], first.shape[3]
+        self.mean, self.scale = torch.zeros(()), torch.ones(())
+        self.mean, self.scale = self._statistics()
 
-@dataclass(frozen=True)
-class Group:
-    """The cells of the images that share a classifier, standardised as they are read."""
-
-    training: base.Training
-    images: Tensor
-    mean: Tensor
-    scale: Tensor
-
-    def fitted(self, marks: Tensor, params: Params) -> tuple[Tensor, Tensor]:
-        """Weight [D] and bias [] of the classifier of the marked cells; marks int8 [n, h·w].
+    def fitted(self, images: Tensor, marks: Tensor, params: Params) -> tuple[Tensor, Tensor]:
+        """Weight [D] and bias [] of the classifier of the images' marked cells; marks int8 [n, h·w].
 
         Where one side has no cells, weight 0 and bias −1 or 1: all is of the other.
         """
-        rows, positive = self._marked(marks, params.cells)
+        rows, positive = self._marked(images, marks, params.cells)
         objects = int(positive.sum())
         if objects in (0, len(positive)):
             return torch.zeros_like(self.mean), self.mean.new_tensor(1.0 if objects else -1.0)
@@ -165,28 +153,38 @@ class Group:
             rows, positive, each, penalty=params.penalty, iterations=params.iterations
         )
 
-    def logits(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """g at every cell: [n, h·w]."""
-        parts = [rows @ weight + bias for _, rows in self._read()]
-        return torch.cat(parts)
+    def logits(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """g at every cell of the images: [n, h·w]."""
+        return torch.cat([rows @ weight + bias for _, rows in self._read(images)])
 
-    def _read(self) -> Iterator[tuple[slice, Tensor]]:
+    def _read(self, images: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+        """Which of the images, and their cells [b, h·w, D]."""
         done = 0
-        for some in self.training.batches(self.images):
-            rows = base.cells(self.training.trained(base.MIDDLE, some))
+        for some in self._training.batches(images):
+            rows = base.cells(self._training.trained(self._depth, some))
             yield slice(done, done + len(some)), (rows - self.mean) / self.scale
             done += len(some)
 
-    def _marked(self, marks: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def _marked(self, images: Tensor, marks: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Rows [m, D] of the marked cells, at most `limit` of them, and which are object, bool [m]."""
         count = int((marks != 0).sum())
         if count > limit:
-            drawn = torch.rand(marks.shape, generator=self.training.generator())
+            drawn = torch.rand(marks.shape, generator=self._training.generator())
             marks = marks * (drawn < limit / count).to(marks)
-        kept = [
-            (rows[marks[part] != 0], marks[part][marks[part] != 0]) for part, rows in self._read()
-        ]
-        return torch.cat([rows for rows, _ in kept]), torch.cat([mark for _, mark in kept]) > 0
+        kept = [rows[marks[part] != 0] for part, rows in self._read(images)]
+        return torch.cat(kept), marks[marks != 0] > 0
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and scale [D] over all cells."""
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for _, rows in self._read(None):
+            flat = rows.flatten(0, 1)
+            count += len(flat)
+            total = total.to(flat.device) + flat.sum(0).double()
+            squares = squares.to(flat.device) + flat.square().sum(0).double()
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+        return mean.float(), (deviation + 1e-3 * deviation.mean() + 1e-6).float()
 
 
 def relabelled(g: Tensor, params: Params) -> Tensor:

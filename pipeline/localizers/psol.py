@@ -41,10 +41,10 @@ class Localizer(base.Localizer):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, channels: Mapping[str, int], num_classes: int, params: Params) -> None:
-        super().__init__(channels, num_classes, params)
+    def __init__(self, backbone: base.Depths, num_classes: int, params: Params) -> None:
+        super().__init__(backbone, num_classes, params)
         self.learns_from = (params.teacher,)
-        self.register_buffer("weight", torch.zeros(4, channels[base.LAST]))
+        self.register_buffer("weight", torch.zeros(4, backbone.channels[base.LAST]))
         self.register_buffer("bias", torch.zeros(4))
 
     @property

@@ -164,9 +164,7 @@ def flat(params: Params) -> dict[str, Scalar]:
     }
     values: dict[str, Scalar] = {
         name: getattr(params, name)
-        for name in (
-            *("dataset", "method", "backbone", "weights", "seed", "localizer", "heatmap"),
-        )
+        for name in (*("dataset", "method", "backbone", "weights", "seed", "localizer", "heatmap"),)
     }
     for name, section in sections.items():
         for key, value in leaves(section.model_dump(), f"{name}.").items():

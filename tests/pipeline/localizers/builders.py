@@ -34,9 +34,18 @@ def params(name: str, **changes: Any) -> Any:
     return section.model_validate({**_raw()[name], **changes})
 
 
-def build(name: str, channels: dict[str, int] = CHANNELS, **changes: Any) -> Any:
+class Trunk:
+    """Feature maps by depth, each a tensor of its own."""
+
+    channels = CHANNELS
+
+    def hooked(self, point: str) -> str:
+        return point
+
+
+def build(name: str, **changes: Any) -> Any:
     sections = {other: params(other) for other in localizers.names()}
-    return localizers.build(name, channels, CLASSES, {**sections, name: params(name, **changes)})
+    return localizers.build(name, Trunk(), CLASSES, {**sections, name: params(name, **changes)})
 
 
 def photographs(
@@ -68,7 +77,7 @@ def training(features: dict[str, Tensor], labels: Tensor) -> base.Training:
     def maps(depth: str, rows: base.Rows) -> Tensor:
         return features[depth][rows]
 
-    return base.Training(labels, CLASSES, maps, maps, seed=0)
+    return base.Training(labels, CLASSES, maps, maps, maps, seed=0)
 
 
 def read(localizer: Any, features: dict[str, Tensor], classes: Tensor) -> Tensor:
