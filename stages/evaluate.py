@@ -1,13 +1,15 @@
 """Read boxes off the trained model's heatmaps and score them: localization.json, tables, curve, pictures."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline import heatmaps, packed, params, pictures, tracking
+from pipeline import packed, params, pictures, tracking
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
 from pipeline.evaluation.evaluator import Evaluation
@@ -16,6 +18,7 @@ from pipeline.loading import geometry
 from pipeline.methods.base import Method
 from pipeline.model import saved
 from pipeline.model.output_cache import Kept
+from pipeline.model.reader import Reader, resolve
 from pipeline.params import Params
 from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
@@ -42,60 +45,60 @@ def main() -> None:
         params=params.flat(settings),
         tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
     ) as run:
-        _, test = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
+        evaluated = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
         if not distributed.share().leads:
             return
-        kept = Kept.of(settings, trained.sha256, PREPARED, "test")
-        draw(trained.method, test, settings, kept, METRICS / "pictures")
+        draw(evaluated, settings, METRICS / "pictures")
         run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
 
 
-def evaluate(
-    model: Method, settings: Params, folder: Path, sha256: str, title: str
-) -> tuple[results.Row, Evaluation]:
-    """Score `model` on `test` and write the tables into `folder`; the figures and the rows behind them.
+class Evaluated(NamedTuple):
+    """The figures of an evaluation, the rows behind them, how boxes were read, and what is kept of it."""
+
+    figures: results.Row
+    test: Evaluation
+    reader: Reader
+    kept: Kept
+
+
+def evaluate(model: Method, settings: Params, folder: Path, sha256: str, title: str) -> Evaluated:
+    """Score `model` on `test` and write the tables into `folder`.
 
     Processes that share the work all know the result; the first one writes it.
     """
     meta = packed.read_meta(PREPARED)
-    selection = evaluator.selection_of(settings.box, model)
-    threshold = settings.box.threshold
-    if selection == "val":
-        seen = _pass(model, settings, "val", "fixed", threshold, sha256, title)
-        threshold = evaluator.best_threshold(seen, evaluator.thresholds_of(settings))
-    test = _pass(model, settings, "test", selection, threshold, sha256, title)
+    scoring = evaluator.Scoring.of(settings)
+    reader = Reader(model, resolve(settings, model, meta.short_side))
+    if split := reader.reading.box_rule.chosen_on:
+        # The benchmark's thresholds are shares of a map's range, whatever its unit.
+        own = reader.reading.unit == "absolute"
+        how = replace(scoring, protocol="classic") if own else scoring
+        seen = _pass(reader, how, split, sha256, title, settings.evaluate.keep_mib)[0]
+        reader = replace(reader, reading=reader.reading.at(evaluator.best_threshold(seen)))
+    test, kept = _pass(reader, scoring, "test", sha256, title, settings.evaluate.keep_mib)
     figures = results.localization(
         test,
         settings,
-        selection=selection,
-        threshold=threshold,
-        baselines={"centre_box": evaluator.centre_baseline(PREPARED, "test", settings)},
+        reader.reading,
+        baselines={"centre_box": evaluator.centre_baseline(PREPARED, "test", settings.input)},
         model_sha256=sha256,
     )
     if model.reconstruction:
         figures["reconstruction"] = True
-    if not distributed.share().leads:
-        return figures, test
-    images = packed.Split.open(PREPARED, "test")
-    rows = results.per_image(test, images, meta.class_names, settings)
-    write_csv(folder / "per_image.csv", rows, PER_IMAGE)
-    write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
-    curve = results.threshold_curve(test, evaluator.thresholds_of(settings))
-    write_csv(folder / "threshold_curve.csv", curve, CURVE)
-    write_json(folder / "localization.json", figures)
-    return figures, test
+    if distributed.share().leads:
+        images = packed.Split.open(PREPARED, "test")
+        rows = results.per_image(test, images, meta.class_names, settings.input)
+        write_csv(folder / "per_image.csv", rows, PER_IMAGE)
+        write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
+        write_csv(folder / "threshold_curve.csv", results.threshold_curve(test), CURVE)
+        write_json(folder / "localization.json", figures)
+    return Evaluated(figures, test, reader, kept)
 
 
 def _pass(
-    model: Method,
-    settings: Params,
-    split: str,
-    selection: str,
-    threshold: float,
-    sha256: str,
-    title: str,
-) -> Evaluation:
+    reader: Reader, scoring: evaluator.Scoring, split: str, sha256: str, title: str, mib: int
+) -> tuple[Evaluation, Kept]:
     total = len(packed.Split.open(PREPARED, split))
     if not total:
         raise UserError(
@@ -103,39 +106,43 @@ def _pass(
             + ("prepare.val_fraction" if split == "val" else "datasets.*.test_fraction")
             + " decides how many it gets"
         )
-    kept = Kept.of(settings, sha256, PREPARED, split)
-    why = distributed.agreed(kept.missing(evaluator.names_needed(selection)))
-    if why:
-        heatmaps.check(settings.heatmap, settings.heatmaps)
-        each = heatmaps.passes(settings.heatmap, settings.heatmaps, model.backbone.out_channels)
+    kept = Kept.of(reader, sha256, PREPARED, split, mib=mib)
+    if why := distributed.agreed(kept.missing(reader.outputs)):
+        each = reader.passes
         cost = f"{total * each} forward passes, {each} per image" if each > 1 else "forward pass"
         tqdm.write(f"{title}: {split}: {cost} over {total} images: {why}")
     else:
         tqdm.write(f"{title}: {split}: heatmaps kept, no forward pass")
     leads = distributed.share().leads
     with tqdm(total=total, desc=f"{title}: {split}", unit="image", disable=not leads) as bar:
-        return evaluator.evaluate(
-            model,
+        evaluation = evaluator.evaluate(
+            reader,
             PREPARED,
             split,
-            settings,
-            selection=selection,
-            threshold=threshold,
+            scoring,
             kept=kept,
             progress=lambda done, _: bar.update(done - bar.n),
         )
+    return evaluation, kept
 
 
-def draw(model: Method, test: Evaluation, settings: Params, kept: Kept, folder: Path) -> None:
+def draw(evaluated: Evaluated, settings: Params, folder: Path) -> None:
     """Galleries of the best, the worst and random test images."""
     meta = packed.read_meta(PREPARED)
     images = packed.Split.open(PREPARED, "test")
+    test = evaluated.test
     chosen = pictures.choose(
         test.iou_predicted, test.labels, settings.evaluate.pictures, settings.seed
     )
     with whole_directory(folder) as partial:
         for name, indices in chosen.items():
-            maps = evaluator.predicted_maps(model, images, indices.tolist(), settings, kept)
+            maps = evaluator.predicted_maps(
+                evaluated.reader,
+                images,
+                indices.tolist(),
+                evaluated.kept,
+                settings.evaluate.batch_size,
+            )
             panels = [
                 panel(test, images, i, heatmap, meta.class_names, settings)
                 for i, heatmap in zip(indices.tolist(), maps, strict=True)

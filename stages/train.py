@@ -39,7 +39,7 @@ def main() -> None:
     ) as run:
         model, history = trained(settings, checkpoint, run)
         if distributed.share().leads:
-            saved.save(MODELS, model, settings, meta.class_names)
+            saved.save(MODELS, model, settings, meta.class_names, meta.short_side)
             write_history(METRICS, history)
             run.metrics({f"total/{name}": value for name, value in totals(history).items()})
             run.tag("model.sha256", digest_file(MODELS / "weights.safetensors"))

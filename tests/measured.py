@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.boxes import rules
+
 CURVE = ("box_acc_30", "box_acc_50", "box_acc_70")
 
 
@@ -40,6 +42,7 @@ def measure(
         figures["max_box_acc"] = 75.0
         curve = [{"threshold": t, **dict.fromkeys(CURVE, 100 * t)} for t in (0.0, 0.2, 0.6)]
         write(folder / "threshold_curve.csv", curve)
+    rule, threshold = changed.get("selection", "fixed"), changed.get("threshold", 0.2)
     centre = {"gt_known_loc_err": 60.0, "max_box_acc": 50.0} if known else {}
     localization = {
         "dataset": "synthetic",
@@ -52,6 +55,7 @@ def measure(
         "protocol": "classic",
         "selection": "fixed",
         "threshold": 0.2,
+        "boxes": rules.load(rule).described(rule, threshold, changed.get("fallbacks", 0), n),
         **figures,
         "intervals": {name: [value - 1, value + 2] for name, value in figures.items()},
         "baselines": {"centre_box": centre},

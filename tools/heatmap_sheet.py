@@ -9,17 +9,14 @@ import numpy as np
 
 from pipeline import packed, params, pictures
 from pipeline.evaluation import evaluator
-from pipeline.evaluation.evaluator import Evaluation
 from pipeline.files import write_csv
-from pipeline.methods.base import Method
 from pipeline.model import saved
-from pipeline.model.output_cache import Kept
 from pipeline.output_folder import OutputFolder
 from pipeline.params import Params
 from pipeline.params.settings import HeatmapName
 from pipeline.runtime import precision
 from pipeline.runtime.devices import pick_device
-from stages.evaluate import evaluate, view
+from stages.evaluate import Evaluated, evaluate, view
 from stages.layout import MODELS, PREPARED, run_name
 
 FIGURES = ("top1_loc_err", "gt_known_loc_err", "max_box_acc", "max_box_acc_v2")
@@ -32,20 +29,18 @@ def make(names: Sequence[HeatmapName], out: OutputFolder, images: int) -> None:
     device = pick_device(settings.train.device)
     trained = saved.load(MODELS, device, settings.method_params)
     rows: list[dict[str, Any]] = []
-    seen: dict[str, Evaluation] = {}
+    seen: dict[str, Evaluated] = {}
     with out.replaced() as partial:
         for name in names:
             own = replace(settings, heatmap=name)
             start = time.perf_counter()
             title = f"{run_name(settings)} {name}"
-            figures, seen[name] = evaluate(
-                trained.method, own, partial / name, trained.sha256, title
-            )
+            seen[name] = evaluate(trained.method, own, partial / name, trained.sha256, title)
             seconds = round(time.perf_counter() - start, 1)
-            rows.append({"heatmap": name, **row(figures), "seconds": seconds})
+            rows.append({"heatmap": name, **row(seen[name].figures), "seconds": seconds})
         write_csv(partial / "heatmaps.csv", rows, COLUMNS)
         chosen = pick(seen, images, settings)
-        sheet = strips(trained.method, seen, chosen, settings, trained.sha256)
+        sheet = strips(seen, chosen, settings)
         pictures.save(partial / "heatmaps.png", sheet)
     print("\n".join(table(rows)))
     print(f"{out.path}/heatmaps.csv, {out.path}/heatmaps.png")
@@ -62,28 +57,26 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines + [f"| {' | '.join(str(row.get(c, '–')) for c in COLUMNS)} |" for row in rows]
 
 
-def pick(seen: dict[str, Evaluation], count: int, settings: Params) -> list[int]:
+def pick(seen: dict[str, Evaluated], count: int, settings: Params) -> list[int]:
     """Images drawn at random, classes in turn."""
-    any_of = next(iter(seen.values()))
+    any_of = next(iter(seen.values())).test
     return pictures.choose(any_of.iou_predicted, any_of.labels, count, settings.seed)[
         "random"
     ].tolist()
 
 
-def strips(
-    model: Method, seen: dict[str, Evaluation], chosen: list[int], settings: Params, sha256: str
-) -> Any:
+def strips(seen: dict[str, Evaluated], chosen: list[int], settings: Params) -> Any:
     """For each chosen image a row: the photograph, and each heatmap with its box."""
     images = packed.Split.open(PREPARED, "test")
     names = packed.read_meta(PREPARED).class_names
-    maps = {}
-    for name in seen:
-        own = replace(settings, heatmap=name)
-        kept = Kept.of(own, sha256, PREPARED, "test")
-        maps[name] = evaluator.predicted_maps(model, images, chosen, own, kept)
+    size = settings.evaluate.batch_size
+    maps = {
+        name: evaluator.predicted_maps(of.reader, images, chosen, of.kept, size)
+        for name, of in seen.items()
+    }
     panels = []
     for k, index in enumerate(chosen):
-        boxes = np.concatenate([of.boxes_predicted[[index]] for of in seen.values()])
+        boxes = np.concatenate([of.test.boxes_predicted[[index]] for of in seen.values()])
         photograph, in_view, truth = view(images, index, boxes, settings)
         panels.append(
             pictures.strip(
@@ -91,7 +84,7 @@ def strips(
                 {name: of[k] for name, of in maps.items()},
                 boxes=dict(zip(seen, in_view, strict=True)),
                 truth=truth,
-                caption=names[next(iter(seen.values())).top[index, 0]],
+                caption=names[next(iter(seen.values())).test.top[index, 0]],
                 tile=pictures.tile_size(images.sizes),
             )
         )

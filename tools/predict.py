@@ -47,14 +47,13 @@ def main(arguments: argparse.Namespace) -> None:
     found = find_images(arguments.images)
 
     # torch: after the arguments are known to be good
-    from pipeline import heatmaps
     from pipeline.model.predictor import Predictor
 
     predictor = Predictor.load(arguments.model, arguments.localization)
-    channels = predictor.method.backbone.out_channels
-    each = heatmaps.passes(predictor.heatmap, predictor.heatmaps, channels)
+    each = predictor.reader.passes
     if each > 1:
-        tqdm.write(f"{len(found) * each} forward passes, {each} per image: {predictor.heatmap}")
+        how = predictor.reader.reading.heatmap
+        tqdm.write(f"{len(found) * each} forward passes, {each} per image: {how}")
     unreadable: list[str] = []
     rows: list[dict[str, Any]] = []
     annotated: list[dict[str, Any]] = []
@@ -63,9 +62,12 @@ def main(arguments: argparse.Namespace) -> None:
         tqdm(total=len(found), desc="predict", unit="image") as bar,
     ):
         for batch in read_batches(found, arguments.batch_size, unreadable):
-            for (path, image), seen in zip(
-                batch, predictor([image for _, image in batch]), strict=True
+            for (path, file), seen in zip(
+                batch, predictor([file for _, file in batch]), strict=True
             ):
+                if isinstance(seen, images.UnreadableImageError):
+                    unreadable.append(f"{path}: {seen}")
+                    continue
                 name = path.relative_to(root_of(arguments.images)).as_posix()
                 x0, y0, x1, y1 = (round(edge, 2) for edge in seen.box)
                 rows.append(
@@ -77,14 +79,15 @@ def main(arguments: argparse.Namespace) -> None:
                         )
                     )
                 )
-                annotated.append({"file_name": name, "height": image.height, "width": image.width})
+                height, width = seen.size
+                annotated.append({"file_name": name, "height": height, "width": width})
                 if arguments.heatmaps:
                     target = partial / "heatmaps" / f"{name}.npy"
                     target.parent.mkdir(parents=True, exist_ok=True)
                     np.save(target, seen.heatmap)
                 if not arguments.no_pictures:
                     picture = pictures.panel(
-                        np.asarray(image),
+                        np.asarray(images.open_upright(file)),
                         seen.heatmap,
                         seen.box,
                         [],
@@ -128,14 +131,14 @@ def find_images(given: Path) -> list[Path]:
 
 def read_batches(
     found: list[Path], size: int, unreadable: list[str]
-) -> Iterator[list[tuple[Path, Any]]]:
-    """The readable images, upright and RGB, in batches; what cannot be read is added to `unreadable`."""
+) -> Iterator[list[tuple[Path, bytes]]]:
+    """The files in batches; what the disk does not give is added to `unreadable`."""
     batch = []
     for path in found:
         try:
-            batch.append((path, images.open_upright(path.read_bytes())))
-        except (OSError, ValueError) as error:
-            unreadable.append(f"{path}: {error}")
+            batch.append((path, path.read_bytes()))
+        except OSError as error:
+            unreadable.append(f"{path}: {error.strerror}")
         if len(batch) == size:
             yield batch
             batch = []

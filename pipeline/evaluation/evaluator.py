@@ -6,65 +6,47 @@ Heatmaps are read, scored and let go, so a split of any size needs the memory of
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline import boxes, packed
-from pipeline import heatmaps as generators
-from pipeline.boxes import wsoleval
-from pipeline.boxes.rules import two_stage
+from pipeline.boxes import absolute, wsoleval
+from pipeline.boxes.rules import val
 from pipeline.evaluation import metrics
 from pipeline.loading import geometry
 from pipeline.loading.loader import Loader
-from pipeline.methods.base import Method
 from pipeline.model.output_cache import Kept
-from pipeline.params import Box, Params, TwoStage
-from pipeline.params import Heatmaps as HeatmapSettings
+from pipeline.model.reader import ClassMaps, Reader
+from pipeline.params import Input, Params
 from pipeline.runtime import distributed
-from pipeline.runtime.devices import autocast
 
 Progress = Callable[[int, int], None]
-
-
-class Reading(Protocol):
-    """Which heatmap is read, and how it is normalised."""
-
-    @property
-    def heatmap(self) -> str: ...
-    @property
-    def heatmaps(self) -> HeatmapSettings: ...
-    @property
-    def box(self) -> Box: ...
+SAMPLE = 256
+"""Images, evenly spaced, whose maps say over which range absolute thresholds are tried."""
 
 
 @dataclass(frozen=True)
-class Heatmaps:
-    """What the network says of a batch.
+class Scoring:
+    """How a split is passed over and its threshold curve made; nothing here moves a box."""
 
-    logits [B, K]; `raw` float32 [B, Q, h, w], the heatmaps of Q classes as read off the network;
-    `size` of the test grid (H, W); `box` with the normalisation; `features` [B, C, h, w], the last feature map
-    (None where nobody asked).
-    """
+    protocol: boxes.Protocol
+    thresholds: int
+    batch_size: int
+    workers: int
+    cache_mib: int
 
-    logits: Tensor
-    raw: Tensor
-    size: tuple[int, int]
-    box: Box
-    features: Tensor | None
-
-    @cached_property
-    def maps(self) -> Tensor:
-        """The heatmaps float32 [B, Q, H, W] in 0…1 on the test grid."""
-        flat = boxes.resize(self.raw.flatten(0, 1), self.size)
-        ivr = self.box.normalise == "ivr"
-        flat = boxes.ivr(flat, self.box.ivr_quantile) if ivr else boxes.normalise(flat)
-        return flat.unflatten(0, self.raw.shape[:2])
+    @classmethod
+    def of(cls, params: Params) -> "Scoring":
+        return cls(
+            params.box.protocol,
+            params.evaluate.thresholds,
+            params.evaluate.batch_size,
+            params.train.workers,
+            params.train.cache_mib,
+        )
 
 
 @dataclass(frozen=True)
@@ -86,78 +68,21 @@ class Evaluation:
     iou_true: np.ndarray  # float32 [N]
     curve_largest: np.ndarray  # float32 [N, T]
     curve_any: np.ndarray  # float32 [N, T]
+    thresholds: np.ndarray  # float64 [T], of the curves: the same for every image
 
     @classmethod
     def concatenate(cls, parts: list["Evaluation"]) -> "Evaluation":
-        columns = {
-            f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)
-        }
-        return cls(**columns)
-
-
-def thresholds_of(params: Params) -> np.ndarray:
-    """The thresholds of the curve: 0, 1/T, … below 1."""
-    return np.arange(params.evaluate.thresholds, dtype=np.float64) / params.evaluate.thresholds
-
-
-def selection_of(box: Box, method: Method) -> str:
-    """How boxes are chosen: `fixed`, `val` or `two_stage`; `auto` is the method's own way."""
-    return method.box_selection if box.selection == "auto" else box.selection
-
-
-@torch.no_grad()
-def heatmaps(
-    method: Method,
-    inputs: Tensor,
-    labels: Tensor | None,
-    params: Reading,
-    precision: str = "fp32",
-) -> Heatmaps:
-    """Maps of the predicted class and, where `labels` are given, of the true class.
-
-    inputs: float32 [B, 3, H, W], normalised. The model must be in evaluation mode.
-    """
-    with autocast(precision, inputs.device):
-        outputs = method(inputs.contiguous(memory_format=torch.channels_last))
-    logits = outputs.logits.float()
-    asked = logits.argmax(1, keepdim=True)
-    if labels is not None:
-        asked = torch.cat([asked, labels[:, None]], 1)
-    how = (params.heatmap, params.heatmaps)
-    raw = generators.class_maps(*how, method, inputs, outputs, asked).float()
-    size = (inputs.shape[2], inputs.shape[3])
-    return Heatmaps(logits, raw, size, params.box, outputs.features.float())
-
-
-def choose_boxes(
-    maps: Tensor, features: Tensor | None, selection: str, threshold: float, settings: TwoStage
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One box per map [B, H, W]: (boxes float32 [B, 4], thresholds float32 [B], found bool [B]).
-
-    features: of the same images; only `two_stage` looks at them.
-    """
-    batch = maps.cpu().numpy()
-    if selection != "two_stage":
-        chosen = np.full(len(batch), threshold, np.float32)
-        return boxes.boxes_at(batch, threshold), chosen, np.ones(len(batch), bool)
-    assert features is not None, "two_stage looks at features"
-    picked, levels, found = (x.cpu().numpy() for x in two_stage.select(maps, features, settings))
-    fallback = boxes.boxes_at(batch, threshold)
-    return (
-        np.where(found[:, None], picked, fallback).astype(np.float32),
-        np.where(found, levels, threshold).astype(np.float32),
-        found,
-    )
+        rows = [f.name for f in fields(cls) if f.name != "thresholds"]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in rows}
+        return cls(**columns, thresholds=parts[0].thresholds)
 
 
 def evaluate(
-    method: Method,
+    reader: Reader,
     prepared: Path,
     split: str,
-    params: Params,
+    scoring: Scoring,
     *,
-    selection: str,
-    threshold: float,
     kept: Kept | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
@@ -167,32 +92,28 @@ def evaluate(
     Under torch.distributed each process takes its share of the batches, and all return the whole.
     """
     images = packed.Split.open(prepared, split)
-    truth = [
-        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
-        for i in range(len(images))
-    ]
+    truth = truth_on_grid(images, reader.reading.input)
+    thresholds = curve_thresholds(reader, images, scoring)
     parts: list[tuple[list[int], Evaluation]] = []
     done, share = 0, distributed.share()
-    for indices, maps in read(method, prepared, split, params, kept, names_needed(selection)):
-        predicted, true = maps.maps.unbind(1)
+    for indices, maps in read(reader, prepared, split, scoring, kept):
         real = [truth[i] for i in indices]
-        how = selection, threshold, params.box.two_stage
-        box_p, level, found = choose_boxes(predicted, maps.features, *how)
-        box_t, _, _ = choose_boxes(true, maps.features, *how)
-        curve = threshold_curve(maps, images, indices, real, params)
+        predicted, true = maps.boxes(0), maps.boxes(1)
+        curve = threshold_curve(maps, images, indices, real, thresholds, scoring.protocol)
         best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
         scored = Evaluation(
             labels=images.labels[indices],
             top=top.cpu().numpy(),
             score=best[:, 0].cpu().numpy(),
-            boxes_predicted=box_p,
-            boxes_true=box_t,
-            threshold=level,
-            found=found,
-            iou_predicted=metrics.best_iou(box_p, real),
-            iou_true=metrics.best_iou(box_t, real),
+            boxes_predicted=predicted.boxes,
+            boxes_true=true.boxes,
+            threshold=predicted.thresholds,
+            found=predicted.found,
+            iou_predicted=metrics.best_iou(predicted.boxes, real),
+            iou_true=metrics.best_iou(true.boxes, real),
             curve_largest=curve.largest,
             curve_any=curve.any,
+            thresholds=thresholds,
         )
         parts.append((indices, scored))
         done += len(indices)
@@ -201,70 +122,96 @@ def evaluate(
     return Evaluation.concatenate([scored for _, scored in every])
 
 
-def names_needed(selection: str) -> tuple[str, ...]:
-    """The readings that boxes are chosen by, by name."""
-    return ("logits", "raw", "features") if selection == "two_stage" else ("logits", "raw")
+def truth_on_grid(images: packed.Split, input: Input) -> list[np.ndarray]:
+    """Each image's true boxes [n, 4] on the test grid."""
+    return [
+        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), input)
+        for i in range(len(images))
+    ]
 
 
 def read(
-    method: Method,
-    prepared: Path,
-    split: str,
-    params: Params,
-    kept: Kept | None,
-    names: tuple[str, ...],
-) -> Iterator[tuple[list[int], Heatmaps]]:
-    """The images' indices and heatmaps of the predicted and the true class, batch by batch.
+    reader: Reader, prepared: Path, split: str, scoring: Scoring, kept: Kept | None
+) -> Iterator[tuple[list[int], ClassMaps]]:
+    """The images' indices and maps of the predicted and the true class, batch by batch.
 
-    From `kept` if it has the named readings; else by forward passes, which are then kept, unless
+    From `kept` if it has what the reading needs; else by forward passes, which are then kept, unless
     processes share them: each has its share of the batches.
     """
-    device = next(method.parameters()).device
-    size = (params.input.crop, params.input.crop)
-    share, step = distributed.share(), params.evaluate.batch_size
+    share, step = distributed.share(), scoring.batch_size
+    names = reader.outputs
     if kept is not None and kept.missing(names) is None:
         kept.used()
         count = len(packed.Split.open(prepared, split))
         for start in range(0, count, step)[share.rank :: share.processes]:
             indices = list(range(start, min(start + step, count)))
-            rows = {name: t.to(device) for name, t in kept.rows(names, indices).items()}
-            yield (
-                indices,
-                Heatmaps(rows["logits"], rows["raw"], size, params.box, rows.get("features")),
-            )
+            yield indices, reader.again(kept.rows(names, indices))
         return
-    method.eval()
-    generators.check(params.heatmap, params.heatmaps)
-    loader = test_loader(prepared, split, params, pin=device.type == "cuda")
+    loader = Loader(
+        prepared,
+        split,
+        geometry.test_size(reader.reading.input),
+        batch_size=step,
+        workers=scoring.workers,
+        cache_mib=scoring.cache_mib,
+        pin=reader.device.type == "cuda",
+    )
     own = torch.arange(len(loader)).split(step)[share.rank :: share.processes]
     order = torch.cat(own) if own else torch.arange(0)
     keeper = kept if share.processes == 1 else None
     with keeper.recording(len(loader)) if keeper else nullcontext() as recorder:
         for batch, labels, these in loader.batches(order):
-            batch = batch.to(device, non_blocking=True)
-            inputs = geometry.test_batch(batch, params.input.crop)
-            seen = heatmaps(method, inputs, labels.to(device), params, params.train.precision)
-            if recorder is not None and seen.features is not None:
-                recorder.add({"logits": seen.logits, "raw": seen.raw, "features": seen.features})
+            seen = reader.read(batch, labels)
+            if recorder is not None:
+                recorder.add(seen.rows)
             yield these.tolist(), seen
 
 
+def curve_thresholds(reader: Reader, images: packed.Split, scoring: Scoring) -> np.ndarray:
+    """The rising thresholds of the curve, float64 [T]: 0, 1/T, … below 1 of a map's range.
+
+    Of absolute maps: evenly from the 1st to the 99th percentile of the true classes' maps, over a
+    sample of images, with ends rounded to two digits of the range (so that the last bit of a
+    heatmap moves no threshold). The benchmark's protocol scales every map to its own range.
+    """
+    count = scoring.thresholds
+    reading = reader.reading
+    if reading.unit == "relative" or scoring.protocol == "wsoleval":
+        return np.arange(count, dtype=np.float64) / count
+    values = []
+    size = geometry.test_size(reading.input)
+    sample = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
+    for some in np.array_split(sample, max(1, -(-len(sample) // scoring.batch_size))):
+        batch = torch.stack([geometry.decode(images.encoded(int(i)), size) for i in some])
+        seen = reader.read(batch, torch.from_numpy(images.labels[some]).long())
+        values.append(seen.raw[:, 1].flatten().cpu().numpy())
+    low, high = np.percentile(np.concatenate(values).astype(np.float64), (1, 99))
+    digit = 10.0 ** (np.floor(np.log10(high - low)) - 1) if high > low else 1.0
+    low, high = np.floor(low / digit) * digit, np.ceil(high / digit) * digit
+    return np.linspace(low, max(high, low + digit), count)
+
+
 def threshold_curve(
-    maps: Heatmaps,
+    maps: ClassMaps,
     images: packed.Split,
     indices: list[int],
     truth: list[np.ndarray],
-    params: Params,
+    thresholds: np.ndarray,
+    protocol: boxes.Protocol,
 ) -> boxes.Curve:
-    """Best IoU at every threshold with the true class's maps, under `box.protocol`.
+    """Best IoU at every threshold with the true class's maps.
 
     truth: the images' boxes on the test grid. `wsoleval` has its own resizing and truncation, so it
-    starts again from the raw maps and the original boxes.
+    starts again from the raw maps and the original boxes. A regressed box is the same at all thresholds.
     """
-    thresholds = thresholds_of(params)
-    if params.box.protocol == "classic":
-        return boxes.curve(maps.maps[:, 1].cpu().numpy(), truth, thresholds)
-    grid = (params.input.crop, params.input.crop)
+    if maps.regressed is not None:
+        iou = metrics.best_iou(maps.boxes(1).boxes, truth).astype(np.float32)
+        same = np.repeat(iou[:, None], len(thresholds), 1)
+        return boxes.Curve(same, same)
+    if protocol == "classic":
+        curve = absolute.curve if maps.reading.unit == "absolute" else boxes.curve
+        return curve(maps.maps[:, 1].cpu().numpy(), truth, thresholds)
+    grid = (maps.reading.side, maps.reading.side)
     sizes = [(int(height), int(width)) for height, width in images.sizes[indices]]
     scaled = [
         wsoleval.scale(wsoleval.corners(images.boxes[i], size), size, grid)
@@ -274,26 +221,14 @@ def threshold_curve(
     return boxes.curve(mapped, scaled, thresholds, "wsoleval")
 
 
-def best_threshold(evaluation: Evaluation, thresholds: np.ndarray) -> float:
-    """The threshold whose true-class boxes are right (IoU ≥ 0.5) most often; the lowest of equals.
+def best_threshold(evaluation: Evaluation) -> float:
+    """The threshold whose true-class boxes are right (IoU ≥ 0.5) most often.
 
     Only ever called with the evaluation of `val`.
     """
     scored = ~np.isnan(evaluation.curve_largest).any(1)
-    return float(thresholds[(evaluation.curve_largest[scored] >= 0.5).mean(0).argmax()])
-
-
-def test_loader(prepared: Path, split: str, params: Params, *, pin: bool = False) -> Loader:
-    """The split at the test geometry, decoded as it is passed over, once."""
-    return Loader(
-        prepared,
-        split,
-        geometry.test_size(params.input),
-        batch_size=params.evaluate.batch_size,
-        workers=params.train.workers,
-        cache_mib=params.train.cache_mib,
-        pin=pin,
-    )
+    right = metrics.hits(evaluation.curve_largest[scored], metrics.IOU_CORRECT)
+    return val.best_threshold(right, evaluation.thresholds)
 
 
 def centre_boxes(count: int, side: int, share: float) -> np.ndarray:
@@ -302,14 +237,10 @@ def centre_boxes(count: int, side: int, share: float) -> np.ndarray:
     return np.tile(np.array([margin, margin, side - margin, side - margin], np.float32), (count, 1))
 
 
-def centre_baseline(prepared: Path, split: str, params: Params) -> dict[str, float]:
+def centre_baseline(prepared: Path, split: str, input: Input) -> dict[str, float]:
     """GT-known error of a centred box of half the image's area, and MaxBoxAcc over all its sizes."""
-    images = packed.Split.open(prepared, split)
-    truth = [
-        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), params.input)
-        for i in range(len(images))
-    ]
-    side = params.input.crop
+    truth = truth_on_grid(packed.Split.open(prepared, split), input)
+    side = input.crop
     shares = np.linspace(0.05, 1, 20)
     iou = np.stack(
         [metrics.best_iou(centre_boxes(len(truth), side, share), truth) for share in shares], 1
@@ -318,28 +249,27 @@ def centre_baseline(prepared: Path, split: str, params: Params) -> dict[str, flo
     scored = ~np.isnan(half)
     if not scored.any():
         return {}
-    accuracy = [(iou[scored] >= delta).mean(0).max() * 100 for delta in (0.3, 0.5, 0.7)]
+    accuracy = [(iou[scored] >= delta).mean(0).max() * 100 for delta in metrics.IOU_V2]
     return {
-        "gt_known_loc_err": float(100 * (1 - (half[scored] >= 0.5).mean())),
+        "gt_known_loc_err": float(100 * (1 - (half[scored] >= metrics.IOU_CORRECT).mean())),
         "max_box_acc": float(accuracy[1]),
         "max_box_acc_v2": float(np.mean(accuracy)),
     }
 
 
 def predicted_maps(
-    method: Method, images: packed.Split, indices: list[int], params: Params, kept: Kept
+    reader: Reader, images: packed.Split, indices: list[int], kept: Kept, batch_size: int
 ) -> np.ndarray:
-    """The predicted class's heatmaps of some images of the split that was `kept`, [len(indices), H, W]."""
-    side, parts = params.input.crop, [np.empty((0, params.input.crop, params.input.crop))]
-    device = next(method.parameters()).device
-    for start in range(0, len(indices), params.evaluate.batch_size):
-        some = indices[start : start + params.evaluate.batch_size]
-        if kept.missing(("logits", "raw")) is None:
-            rows = kept.rows(("logits", "raw"), some)
-            seen = Heatmaps(**rows, size=(side, side), box=params.box, features=None)
+    """The predicted class's maps in 0 … 1 of some images of the split that was `kept`, [len(indices), H, W]."""
+    side, size = reader.reading.side, geometry.test_size(reader.reading.input)
+    parts = [np.empty((0, side, side), np.float32)]
+    for start in range(0, len(indices), batch_size):
+        some = indices[start : start + batch_size]
+        if kept.missing(reader.outputs) is None:
+            seen = reader.again(kept.rows(reader.outputs, some))
         else:
-            size = geometry.test_size(params.input)
-            batch = torch.stack([geometry.decode(images.encoded(i), size) for i in some])
-            seen = heatmaps(method, geometry.test_batch(batch.to(device), side), None, params)
-        parts.append(seen.maps[:, 0].cpu().numpy())
+            seen = reader.read(
+                torch.stack([geometry.decode(images.encoded(i), size) for i in some])
+            )
+        parts.append(seen.shown[:, 0].cpu().numpy())
     return np.concatenate(parts)

@@ -8,28 +8,30 @@ import numpy as np
 from pipeline import packed
 from pipeline.cache import digest
 from pipeline.evaluation import metrics
-from pipeline.evaluation.evaluator import Evaluation, thresholds_of
+from pipeline.evaluation.evaluator import Evaluation
 from pipeline.loading import geometry
-from pipeline.params import Params
+from pipeline.model.reader import Reading
+from pipeline.params import Input, Params
 
 Row = dict[str, Any]
 DELTAS = (30, 50, 70)
+EDGES = ("x0", "y0", "x1", "y1")
 
 
 def localization(
     evaluation: Evaluation,
     params: Params,
+    reading: Reading,
     *,
-    selection: str,
-    threshold: float,
     baselines: dict[str, dict[str, float]],
     model_sha256: str,
 ) -> Row:
     """Errors in percent with 95 % bootstrap intervals, and all that is needed to read them rightly.
 
-    threshold: the fixed one, or the one chosen on `val`; where the boxes are chosen per image, the one
-    fallen back to. A threshold chosen on the test set appears only inside `max_box_acc*`.
+    `params` name the experiment; boxes were read as `reading` says. A threshold chosen on the test set
+    appears only inside `max_box_acc*`.
     """
+    n, fallbacks = len(evaluation.labels), int((~evaluation.found).sum())
     figures = metrics.summarise(
         evaluation.labels,
         evaluation.top,
@@ -37,7 +39,7 @@ def localization(
         evaluation.iou_predicted,
         evaluation.curve_largest,
         evaluation.curve_any,
-        thresholds_of(params),
+        evaluation.thresholds,
         bootstrap=params.evaluate.bootstrap,
         seed=params.seed,
     )
@@ -48,18 +50,18 @@ def localization(
         "backbone": params.backbone,
         "weights": Path(params.weights).name,
         "seed": params.seed,
-        "n": len(evaluation.labels),
+        "n": n,
         "n_boxes": int((~np.isnan(evaluation.iou_true)).sum()),
         "protocol": params.box.protocol,
-        "selection": selection,
-        "threshold": threshold,
-        "fallbacks": int((~evaluation.found).sum()),
+        "selection": reading.rule,
+        "threshold": reading.threshold,
+        "threshold_unit": reading.unit,
+        "fallbacks": fallbacks,
+        "boxes": reading.box_rule.described(reading.rule, reading.threshold, fallbacks, n),
         **{name: figure["value"] for name, figure in intervals.items()},
         "intervals": {name: [figure["low"], figure["high"]] for name, figure in intervals.items()},
         "baselines": baselines,
-        "heatmap": {"name": params.heatmap, **params.heatmaps.model_dump(mode="json")},
-        "box": params.box.model_dump(mode="json")
-        | {"selection": selection, "threshold": threshold},
+        "reading": reading.model_dump(mode="json"),
         "model_sha256": model_sha256,
         "evaluation_sha256": settings_sha256(params),
     }
@@ -75,13 +77,13 @@ def settings_sha256(params: Params) -> str:
 
 
 def per_image(
-    evaluation: Evaluation, images: packed.Split, class_names: list[str], params: Params
+    evaluation: Evaluation, images: packed.Split, class_names: list[str], input: Input
 ) -> list[Row]:
     """One row per image; the box is the predicted class's, in pixels of the original image, half-open."""
     rows = []
     for i in range(len(evaluation.labels)):
         box = geometry.boxes_to_image(
-            evaluation.boxes_predicted[i : i + 1], tuple(images.sizes[i]), params.input
+            evaluation.boxes_predicted[i : i + 1], tuple(images.sizes[i]), input
         )[0]
         rows.append(
             {
@@ -93,7 +95,7 @@ def per_image(
                 "iou_true": _number(evaluation.iou_true[i]),
                 "iou_predicted": _number(evaluation.iou_predicted[i]),
                 "threshold": round(float(evaluation.threshold[i]), 4),
-                **dict(zip(("x0", "y0", "x1", "y1"), box.round(2).tolist(), strict=True)),
+                **{edge: round(at, 2) for edge, at in zip(EDGES, box.tolist(), strict=True)},
             }
         )
     return rows
@@ -126,11 +128,11 @@ def _error(right: np.ndarray) -> float | str:
     return round(100 * (1 - float(right.mean())), 4) if len(right) else ""
 
 
-def threshold_curve(evaluation: Evaluation, thresholds: np.ndarray) -> list[Row]:
+def threshold_curve(evaluation: Evaluation) -> list[Row]:
     """BoxAcc in percent at IoU 0.3, 0.5 and 0.7, of the largest and of the best component, per threshold."""
     scored = ~np.isnan(evaluation.iou_true)
     rows = []
-    for t, threshold in enumerate(thresholds.tolist()) if scored.any() else ():
+    for t, threshold in enumerate(evaluation.thresholds.tolist()) if scored.any() else ():
         row: Row = {"threshold": round(threshold, 6)}
         for prefix, curve in (
             ("box_acc", evaluation.curve_largest),

@@ -57,10 +57,13 @@ class Run:
 
     def boxes(self) -> str:
         """How a heatmap became a box: `fixed 0.2`, `val 0.35`, `two_stage`."""
-        selection: str = self.values.get("selection", "unknown")
-        if selection == "two_stage" or "threshold" not in self.values:
-            return selection
-        return f"{selection} {self.values['threshold']:g}"
+        label: str = self.values.get("boxes", {}).get("label", "unknown")
+        return label
+
+    @property
+    def threshold(self) -> float | None:
+        """The one threshold of all images; None where each image has its own."""
+        return None if self.values.get("boxes", {}).get("per_image") else self.values["threshold"]
 
     @property
     def centre_box(self) -> dict[str, float]:

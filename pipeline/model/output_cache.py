@@ -16,11 +16,13 @@ from torch import Tensor
 
 from pipeline import backbones, cache, code
 from pipeline.files import whole_directory
-from pipeline.params import Params
-from pipeline.runtime.devices import pick_device
+from pipeline.model.reader import Reader
 from pipeline.training.checkpoint import environment
 
 Rows = dict[str, Tensor]
+
+DECIDE = ("localizer", "heatmap", "heatmaps", "input", "precision")
+"""The fields of a reading that decide the outputs; the others say how boxes are read off them."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,35 @@ class Kept:
     limit: int
 
     @classmethod
-    def of(cls, params: Params, model_sha256: str, prepared: Path, split: str) -> "Kept":
-        """Named by all that decides them: weights, data, geometry, precision, the method's params, code."""
+    def of(
+        cls, reader: Reader, model_sha256: str, prepared: Path, split: str, *, mib: int
+    ) -> "Kept":
+        """Named by all that decides them: weights, data, geometry, precision, the method's params, code.
+
+        mib: evaluate.keep_mib of params.yaml.
+        """
+        method = type(reader.method).__module__
         what = {
             "model": model_sha256,
             "split": split,
-            "method": params.method,
-            "method_params": params.method_params.model_dump(mode="json"),
-            "heatmap": params.heatmap,
-            "heatmaps": params.heatmaps.model_dump(mode="json"),
-            "input": params.input.model_dump(mode="json"),
-            "precision": params.train.precision,
-            "device": str(pick_device(params.train.device)),
+            "method": method,
+            "method_params": reader.method.params.model_dump(mode="json"),
+            "reading": reader.reading.model_dump(mode="json", include=set(DECIDE)),
+            "device": str(reader.device),
         }
         name = cache.fingerprint(
             what,
             [
                 (prepared / "meta.json").read_bytes(),
                 *code.fingerprints(
-                    "pipeline.evaluation.evaluator",
-                    f"pipeline.methods.{params.method}",
-                    backbones.module(params.backbone),
+                    "pipeline.model.reader",
+                    method,
+                    backbones.module(reader.method.backbone.name),
                 ),
                 *environment(),
             ],
         )
-        return cls(cache.store("readings", name), params.evaluate.keep_mib * 2**20)
+        return cls(cache.store("readings", name), mib * 2**20)
 
     def missing(self, names: Sequence[str]) -> str | None:
         """Why a forward pass must give the named tensors; None if they are all here."""

@@ -1,49 +1,46 @@
-"""A trained model folder as a function: pictures in, labels and boxes out.
+"""A trained model folder as a function: image files in, labels and boxes out.
 
 predictor = Predictor.load(Path("models"), Path("metrics/localization.json"))
-for prediction in predictor([Image.open("bird.jpg")]):
+for prediction in predictor([Path("bird.jpg").read_bytes()]):
     print(prediction.label, prediction.score, prediction.box)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluator
 from pipeline.files import read_json
 from pipeline.loading import geometry
-from pipeline.methods.base import Method
 from pipeline.model import saved
-from pipeline.params import Box, Heatmaps, Input
+from pipeline.model.reader import Reader, Reading
+from pipeline.raw import images
+from pipeline.raw.images import UnreadableImageError
 from pipeline.runtime.devices import pick_device
 
 
 @dataclass(frozen=True)
 class Prediction:
     """One image: the class, its probability, the box x0, y0, x1, y1 (half-open, pixels of the image as
-    shown) and the heatmap float32 [height, width] in 0…1 on the network's grid."""
+    shown, of `size` (height, width)) and the heatmap float32 [height, width] in 0…1 on the network's grid."""
 
     label: str
     score: float
     box: tuple[float, float, float, float]
     heatmap: np.ndarray
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model in evaluation mode."""
+    """A trained model, how boxes are read off it, and the names of its classes."""
 
-    method: Method
+    reader: Reader
     class_names: list[str]
-    input: Input
-    box: Box
-    heatmap: str
-    heatmaps: Heatmaps
 
     @classmethod
     def load(
@@ -57,45 +54,42 @@ class Predictor:
         model = saved.load(folder, pick_device(device))
         localization = localization or folder / "localization.json"
         try:
-            said = read_json(localization)
-            box = Box.model_validate(said["box"])
-            heatmap: str = said["heatmap"].pop("name")
-            heatmaps = Heatmaps.model_validate(said["heatmap"])
-        except (OSError, ValueError, KeyError) as error:
+            reading = Reading.model_validate(read_json(localization)["reading"])
+        except (OSError, ValueError, KeyError, ValidationError) as error:
             raise UserError(
-                f"{localization} does not say how boxes are read ({error}); "
+                f"{localization} does not say how boxes are read "
+                f"({' '.join(str(error).split())[:200]}); "
                 "evaluate the model with `dvc repro evaluate`, or take a teammate's with `dvc pull`"
             ) from error
-        return cls(model.method, model.class_names, model.input, box, heatmap, heatmaps)
+        return cls(Reader(model.method, reading), model.class_names)
 
-    def __call__(self, images: list[Image.Image]) -> list[Prediction]:
-        """Predict a batch of upright RGB images of any sizes."""
-        size = geometry.test_size(self.input)
-        device = next(self.method.parameters()).device
-        batch = torch.stack([geometry.from_pil(image, size) for image in images]).to(device)
-        inputs = geometry.test_batch(batch, self.input.crop)
-        seen = evaluator.heatmaps(self.method, inputs, None, self)
-        maps: Tensor = seen.maps[:, 0]
-        boxes, _, _ = evaluator.choose_boxes(
-            maps,
-            seen.features,
-            evaluator.selection_of(self.box, self.method),
-            self.box.threshold,
-            self.box.two_stage,
-        )
+    def __call__(self, files: Sequence[bytes]) -> list[Prediction | UnreadableImageError]:
+        """Predict a batch of image files; what cannot be decoded is answered with the reason."""
+        decoded = [self._decode(file) for file in files]
+        good = [one for one in decoded if not isinstance(one, UnreadableImageError)]
+        answers = iter(self._predict(good) if good else [])
+        return [one if isinstance(one, UnreadableImageError) else next(answers) for one in decoded]
+
+    def _decode(self, file: bytes) -> tuple[torch.Tensor, tuple[int, int]] | UnreadableImageError:
+        """The image at the test geometry, shrunk as preprocess shrinks it, and its original size."""
+        reading = self.reader.reading
+        try:
+            image, size = images.decode(file, short_side=reading.short_side)
+        except UnreadableImageError as error:
+            return error
+        return geometry.from_pil(image, geometry.test_size(reading.input)), size
+
+    def _predict(self, decoded: list[tuple[torch.Tensor, tuple[int, int]]]) -> list[Prediction]:
+        reading = self.reader.reading
+        seen = self.reader.read(torch.stack([image for image, _ in decoded]))
+        maps = seen.shown[:, 0].cpu().numpy()
         score, label = seen.logits.softmax(1).max(1)
-        return [
-            Prediction(
-                self.class_names[k],
-                probability,
-                tuple(
-                    geometry.boxes_to_image(box[None], (image.height, image.width), self.input)[
-                        0
-                    ].tolist()
-                ),
-                heatmap,
+        predictions = []
+        for row, box in enumerate(seen.boxes(0).boxes):
+            size = decoded[row][1]
+            x0, y0, x1, y1 = geometry.boxes_to_image(box[None], size, reading.input)[0].tolist()
+            name = self.class_names[int(label[row])]
+            predictions.append(
+                Prediction(name, float(score[row]), (x0, y0, x1, y1), maps[row], size)
             )
-            for k, probability, box, heatmap, image in zip(
-                label.tolist(), score.tolist(), boxes, maps.cpu().numpy(), images, strict=True
-            )
-        ]
+        return predictions

@@ -24,12 +24,16 @@ class Trained:
     method: Method
     class_names: list[str]
     input: Input
+    short_side: int
+    """Pixels: images are shrunk to at most this short side before all else."""
     sha256: str
     """Of weights.safetensors: the model's name in MLflow."""
 
 
-def save(folder: Path, method: Method, settings: Params, class_names: list[str]) -> None:
-    """Write the model, whole or not at all."""
+def save(
+    folder: Path, method: Method, settings: Params, class_names: list[str], short_side: int
+) -> None:
+    """Write the model, whole or not at all. short_side: of the images it was trained on."""
     with whole_directory(folder) as partial:
         save_weights(method, partial / "weights.safetensors")
         write_json(
@@ -42,6 +46,7 @@ def save(folder: Path, method: Method, settings: Params, class_names: list[str])
                 "seed": settings.seed,
                 "class_names": class_names,
                 "input": settings.input.model_dump(mode="json"),
+                "short_side": short_side,
                 "method_params": settings.method_params.model_dump(mode="json"),
             },
         )
@@ -55,7 +60,7 @@ def load(folder: Path, device: torch.device, params: Section | None = None) -> T
     try:
         model = read_json(folder / "model.json")
         state = load_file(folder / "weights.safetensors")
-        name, class_names = model["method"], model["class_names"]
+        name, class_names, short_side = model["method"], model["class_names"], model["short_side"]
         own = importlib.import_module(f"pipeline.methods.{name}").Params
         chosen = own.model_validate(model["method_params"]) if params is None else params
         method = methods.build(name, model["backbone"], "none", len(class_names), chosen)
@@ -67,4 +72,5 @@ def load(folder: Path, device: torch.device, params: Section | None = None) -> T
         ) from error
     method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     sha256 = digest_file(folder / "weights.safetensors")
-    return Trained(method.eval(), class_names, Input.model_validate(model["input"]), sha256)
+    geometry = Input.model_validate(model["input"])
+    return Trained(method.eval(), class_names, geometry, short_side, sha256)

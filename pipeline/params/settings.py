@@ -152,6 +152,14 @@ class Heatmaps(Section):
     """Score-CAM: masked images at a time."""
 
 
+def _rule(value: str) -> str:
+    files = (Path(__file__).parents[1] / "boxes" / "rules").glob("[a-z]*.py")
+    allowed = ["auto", *sorted(path.stem for path in files if path.stem != "base")]
+    if value not in allowed:
+        raise ValueError(", ".join(allowed))
+    return value
+
+
 class Box(Section):
     """From a heatmap to a box."""
 
@@ -159,7 +167,8 @@ class Box(Section):
     """ivr: subtract the map's own quantile, cut at zero, divide by the maximum (Kim et al., ICCV 2021)."""
     ivr_quantile: Annotated[float, Field(ge=0, lt=1)]
 
-    selection: Literal["auto", "fixed", "val", "two_stage"]
+    selection: Annotated[str, AfterValidator(_rule)]
+    """auto: the localizer's or the method's own; else a file of pipeline/boxes/rules."""
     threshold: Fraction
     """Fraction of the heatmap's range; 0.2 in CAM and the thesis (§5.3)."""
     two_stage: TwoStage

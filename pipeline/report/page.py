@@ -13,12 +13,6 @@ COLUMNS = [
     *("source", "table", "published_variant", "study", "variant"),
     *("dataset", "backbone", "weights", "method", "seed", "n", "figure", "value", "low", "high"),
 ]
-SELECTION = {
-    "fixed": "threshold {threshold:g}, set beforehand for all images",
-    "val": "threshold {threshold:g}, chosen on held-out training images, not on test images",
-    "two_stage": "each image's threshold chosen from its own features, without labels "
-    "({fallbacks:,} of {n:,} images fell back to {threshold:g})",
-}
 
 
 def markdown(results: Results, pictures: Sequence[tuple[str, str]] = ()) -> str:
@@ -65,9 +59,8 @@ def _training(last: dict[str, Any]) -> str:
 
 
 def _selection(run: Run) -> str:
-    how = run.values.get("selection", "unknown")
-    known = {"threshold": float("nan"), "fallbacks": 0, **run.values}
-    return SELECTION.get(how, f"selection {how}").format(**known)
+    sentence: str = run.values.get("boxes", {}).get("sentence", "unknown")
+    return sentence
 
 
 def _headline(run: Run) -> str:

@@ -29,13 +29,13 @@ def of(results: Results) -> Iterator[tuple[str, str, Image.Image]]:
     }
     lines = {name: _line(run, "box_acc_50") for name, run in methods.items()}
     if len(drawn := {name: line for name, line in lines.items() if line}) > 1:
-        chosen = {name: t for name in drawn if (t := _threshold(methods[name])) is not None}
+        chosen = {name: t for name in drawn if (t := methods[name].threshold) is not None}
         title = "Images located at IoU ≥ 0.5, by method"
         yield "methods", title, threshold_curve(drawn, chosen=chosen)
     main = results.main
     deltas = {f"IoU ≥ 0.{d}": _line(main, f"box_acc_{d}0") for d in (3, 5, 7)}
     if drawn := {name: line for name, line in deltas.items() if line}:
-        threshold = _threshold(main)
+        threshold = main.threshold
         chosen = {} if threshold is None else dict.fromkeys(drawn, threshold)
         title = f"Images located by {published.name(main.values['method'])}, by IoU"
         yield "thresholds", title, threshold_curve(drawn, chosen=chosen)
@@ -46,11 +46,6 @@ def of(results: Results) -> Iterator[tuple[str, str, Image.Image]]:
 def _line(run: Run, name: str) -> tuple[np.ndarray, np.ndarray] | None:
     curve = columns(run.folder / "threshold_curve.csv")
     return (curve["threshold"], curve[name]) if curve else None
-
-
-def _threshold(run: Run) -> float | None:
-    """The one threshold of all images; None where each image has its own."""
-    return run.values.get("threshold") if run.values.get("selection") != "two_stage" else None
 
 
 def threshold_curve(
@@ -73,8 +68,12 @@ def threshold_curve(
         if chosen and name in chosen:
             height = np.interp(chosen[name], thresholds, accuracies)
             axes.plot(chosen[name], height, "o", color=colour, ms=7)
-    axes.set(xlabel="box threshold, fraction of the heatmap's range", ylabel="images located, %")
-    axes.set(xlim=(0, 1), ylim=(0, 102))
+    ends = np.array([(t[0], t[-1]) for t, _ in lines.values()])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    relative = low >= 0 and high <= 1
+    unit = "fraction of the heatmap's range" if relative else "in the map's own unit"
+    axes.set(xlabel=f"box threshold, {unit}", ylabel="images located, %")
+    axes.set(xlim=(0, 1) if relative else (low, high), ylim=(0, 102))
     marks = "○ best on the test images (oracle)" + ("    ● used" if chosen else "")
     axes.annotate(marks, (0, 1), (0, 6), "axes fraction", "offset points", color=GREY, fontsize=9)
     return _rendered(figure)

@@ -1,20 +1,14 @@
 """The trained model as MLflow serves it: a file that `mlflow.pyfunc` runs, never imported by ours."""
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from PIL import Image, ImageOps
 
-
-def decode(image: bytes | str) -> Image.Image:
-    """An encoded image, as bytes or as their base64 text, upright and in RGB."""
-    encoded = base64.b64decode(image) if isinstance(image, str) else image
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+COLUMNS = ["label", "score", "x0", "y0", "x1", "y1", "error"]
 
 
 class Localizer(PythonModel):
@@ -31,9 +25,14 @@ class Localizer(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        found = self.predictor([decode(image) for image in model_input["image"]])
-        rows = [(p.label, float(p.score), *map(float, p.box)) for p in found]
-        return pd.DataFrame(rows, columns=["label", "score", "x0", "y0", "x1", "y1"])
+        files = [base64.b64decode(f) if isinstance(f, str) else f for f in model_input["image"]]
+        rows = [
+            (None, *[float("nan")] * 5, str(seen))
+            if isinstance(seen, Exception)
+            else (seen.label, seen.score, *seen.box, None)
+            for seen in self.predictor(files)
+        ]
+        return pd.DataFrame(rows, columns=COLUMNS)
 
 
 set_model(Localizer())

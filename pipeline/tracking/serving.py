@@ -22,8 +22,8 @@ def requirements() -> list[str]:
 def save(target: Path, models: Path, localization: Path) -> None:
     """Write the folder `target`: weights and settings, this package, signature and requirements.
 
-    Input: a column `image` of encoded images (bytes; base64 in JSON). Output: label, score and the
-    box x0, y0, x1, y1 (half-open, pixels of the image).
+    Input: a column `image` of encoded images (bytes; base64 in JSON). Output: label, score, the box
+    x0, y0, x1, y1 (half-open, pixels of the image), and for an image that cannot be read the error.
     """
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         # MLflow recommends an input example; checking it would cost every run a prediction.
@@ -35,6 +35,7 @@ def save(target: Path, models: Path, localization: Path) -> None:
         for file in (*models.iterdir(), localization):
             Path(folder, file.name).symlink_to(file.resolve())
         package = Path(__file__).parents[1]
+        texts = [ColSpec("string", name) for name in ("label", "error")]
         numbers = [ColSpec("double", name) for name in ("score", "x0", "y0", "x1", "y1")]
         with store.patience(store.LIVE_SECONDS, 0):
             mlflow.pyfunc.save_model(
@@ -43,7 +44,7 @@ def save(target: Path, models: Path, localization: Path) -> None:
                 artifacts={"models": folder},
                 signature=ModelSignature(
                     Schema([ColSpec("binary", "image")]),
-                    Schema([ColSpec("string", "label"), *numbers]),
+                    Schema([*texts[:1], *numbers, *texts[1:]]),
                 ),
                 pip_requirements=requirements(),
                 code_paths=[str(package)],

@@ -18,6 +18,7 @@ from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, cub, 
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
 from pipeline.files import translate_errors, whole_directory
+from pipeline.model.reader import Reader, resolve
 from pipeline.params.settings import Prepare
 from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
@@ -299,14 +300,15 @@ def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
         settings = params.load(tiny.write_params(tmp_path, dataset=name, input__crop=32))
         checkpoint = Checkpoint(tmp_path / "state" / name)
         model, _ = loop.train(settings, prepared_as, checkpoint, loop.Progress())
-        seen = evaluator.evaluate(
-            model, prepared_as, "test", settings, selection="fixed", threshold=0.2
+        reader = Reader(model, resolve(settings, model, 32))
+        scoring = evaluator.Scoring.of(settings)
+        seen = evaluator.evaluate(reader, prepared_as, "test", scoring)
+        figures.append(
+            results.localization(seen, settings, reader.reading, baselines={}, model_sha256="")
         )
-        told = {"selection": "fixed", "threshold": 0.2, "baselines": {}, "model_sha256": ""}
-        figures.append(results.localization(seen, settings, **told))  # type: ignore[arg-type]
         images = packed.Split.open(prepared_as, "test")
         names = packed.read_meta(prepared_as).class_names
-        figures.append(results.per_image(seen, images, names, settings))
+        figures.append(results.per_image(seen, images, names, settings.input))
     assert [figure.pop("dataset") for figure in figures[::2]] == ["cub", "folder"]
     assert figures[:2] == figures[2:]
     assert figures[0]["n_boxes"] == len(figures[1]) == 4

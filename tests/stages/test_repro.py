@@ -202,8 +202,8 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     (photos / "broken.jpg").write_bytes(b"no image")
     said = project.folder / "metrics" / "localization.json"
     before = said.read_text()
-    assert '"name": "cam"' in before
-    said.write_text(before.replace('"name": "cam"', '"name": "smooth_gradcam++"'))
+    assert '"heatmap": "cam"' in before
+    said.write_text(before.replace('"heatmap": "cam"', '"heatmap": "smooth_gradcam++"'))
     done = project.run(
         "python",
         "-m",

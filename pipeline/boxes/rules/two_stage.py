@@ -16,10 +16,40 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline import boxes
+from pipeline.boxes.rules import base
 from pipeline.params import TwoStage
 
 # Variances closer than this are equal: the order of a sum must not decide for the higher threshold.
 TIE = 1e-5
+
+
+class Rule(base.BoxRule):
+    """`select`; where it finds no box, the box at the reading's threshold."""
+
+    needs = ("features",)
+    unit = "relative"
+    per_image = True
+    sentence = (
+        "each image's threshold chosen from its own features, without labels "
+        "({fallbacks:,} of {n:,} images fell back to {threshold:g})"
+    )
+
+    def choose(
+        self,
+        maps: Tensor,
+        features: Tensor | None,
+        threshold: float,
+        unit: base.Unit,
+        settings: TwoStage,
+    ) -> base.Boxes:
+        assert features is not None, "two_stage reads features"
+        picked, levels, found = (x.cpu().numpy() for x in select(maps, features, settings))
+        fallback = base.at_threshold(maps, threshold, unit)
+        return base.Boxes(
+            np.where(found[:, None], picked, fallback.boxes).astype(np.float32),
+            np.where(found, levels, threshold).astype(np.float32),
+            found,
+        )
 
 
 @torch.no_grad()

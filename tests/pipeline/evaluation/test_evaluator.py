@@ -1,5 +1,6 @@
 """A network that sees colours: what it says of coloured squares is known beforehand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from pipeline import packed, params
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
 from pipeline.methods import base, cam
-from pipeline.model.predictor import Predictor
+from pipeline.model.predictor import Prediction, Predictor
+from pipeline.model.reader import Reader, resolve
 from pipeline.params import Params
 from tests import tiny
+from tests.made import encode
 
 
 class Colours(nn.Module):
@@ -48,8 +51,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", {"val": 4, "test": 7})
 
 
+def reader(settings: Params, selection: str = "fixed", threshold: float = 0.6) -> Reader:
+    box = settings.box.model_copy(update={"selection": selection, "threshold": threshold})
+    oracle = Oracle()
+    return Reader(oracle, resolve(replace(settings, box=box), oracle, 64))
+
+
 def evaluated(prepared: Path, settings: Params, split: str = "test") -> evaluator.Evaluation:
-    return evaluator.evaluate(Oracle(), prepared, split, settings, selection="fixed", threshold=0.6)
+    return evaluator.evaluate(reader(settings), prepared, split, evaluator.Scoring.of(settings))
 
 
 def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:
@@ -58,15 +67,15 @@ def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:
     assert (seen.top[:, 0] == seen.labels).all()
     assert seen.iou_true.min() > 0.8
     np.testing.assert_array_equal(seen.boxes_true, seen.boxes_predicted)
-    figures = results.localization(
-        seen, settings, selection="fixed", threshold=0.6, baselines={}, model_sha256=""
-    )
+    how = reader(settings).reading
+    figures = results.localization(seen, settings, how, baselines={}, model_sha256="")
     for name in ("top1_cls_err", "top1_loc_err", "top5_loc_err", "gt_known_loc_err"):
         assert figures[name] == 0
         assert figures["intervals"][name] == [0, 0]
     assert figures["max_box_acc"] == 100
     assert figures["n"] == figures["n_boxes"] == 21
-    assert figures["box"]["threshold"] == 0.6
+    assert figures["threshold"] == figures["reading"]["threshold"] == 0.6
+    assert figures["boxes"]["label"] == "fixed 0.6"
 
 
 @pytest.mark.parametrize("geometry", ["squash", "center_crop"])
@@ -78,7 +87,7 @@ def test_boxes_come_back_to_the_original_image(
     )
     seen = evaluated(prepared, settings)
     images = packed.Split.open(prepared, "test")
-    rows = results.per_image(seen, images, tiny.CLASSES, settings)
+    rows = results.per_image(seen, images, tiny.CLASSES, settings.input)
     assert len(rows) == 21
     if geometry == "squash":
         for row, truth in zip(rows, images.boxes, strict=True):
@@ -114,37 +123,36 @@ def test_without_boxes_only_the_box_figures_are_missing(tmp_path: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
     seen = evaluated(prepared, settings)
     assert np.isnan(seen.iou_true).all()
-    figures = results.localization(
-        seen, settings, selection="fixed", threshold=0.6, baselines={}, model_sha256=""
-    )
+    how = reader(settings).reading
+    figures = results.localization(seen, settings, how, baselines={}, model_sha256="")
     assert figures["top1_cls_err"] == 0
     assert "gt_known_loc_err" not in figures
     assert figures["n_boxes"] == 0
-    assert results.threshold_curve(seen, evaluator.thresholds_of(settings)) == []
+    assert results.threshold_curve(seen) == []
     assert results.per_class(seen, tiny.CLASSES)[0]["gt_known_loc_err"] == ""
-    assert evaluator.centre_baseline(prepared, "test", settings) == {}
+    assert evaluator.centre_baseline(prepared, "test", settings.input) == {}
 
 
 def test_the_threshold_of_val_is_the_one_most_often_right(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
     curve = np.array([[0.2, 0.6, 0.7, 0.1], [0.4, 0.4, 0.9, 0.5], [np.nan] * 4], np.float32)
     seen = evaluated(prepared, settings, "val")
-    known = evaluator.Evaluation(**{**vars(seen), "curve_largest": curve})
-    assert evaluator.best_threshold(known, np.array([0, 0.25, 0.5, 0.75])) == 0.5
+    thresholds = np.array([0, 0.25, 0.5, 0.75])
+    known = replace(seen, curve_largest=curve, thresholds=thresholds)
+    assert evaluator.best_threshold(known) == 0.5
 
 
 def test_two_stage_boxes_fall_back_and_say_so(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path, box__two_stage__min_seeds=10**6))
-    seen = evaluator.evaluate(
-        Oracle(), prepared, "test", settings, selection="two_stage", threshold=0.6
-    )
+    how = reader(settings, "two_stage")
+    seen = evaluator.evaluate(how, prepared, "test", evaluator.Scoring.of(settings))
     assert not seen.found.any()
     np.testing.assert_array_equal(seen.boxes_true, evaluated(prepared, settings).boxes_true)
 
 
 def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
-    rows = results.threshold_curve(evaluated(prepared, settings), evaluator.thresholds_of(settings))
+    rows = results.threshold_curve(evaluated(prepared, settings))
     assert [row["threshold"] for row in rows] == [round(i / 20, 6) for i in range(20)]
     for row in rows:
         assert row["box_acc_70"] <= row["box_acc_50"] <= row["box_acc_30"]
@@ -154,24 +162,18 @@ def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
 def test_the_centre_box_by_hand(tmp_path: Path, prepared: Path) -> None:
     np.testing.assert_allclose(evaluator.centre_boxes(1, 64, 0.5), [[16, 16, 48, 48]])
     settings = params.load(tiny.write_params(tmp_path))
-    figures = evaluator.centre_baseline(prepared, "test", settings)
+    figures = evaluator.centre_baseline(prepared, "test", settings.input)
     assert figures["max_box_acc"] >= 100 - figures["gt_known_loc_err"] - 100 / 21
     assert set(figures) == {"gt_known_loc_err", "max_box_acc", "max_box_acc_v2"}
 
 
 def test_a_predictor_says_the_same(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path, input__crop=64))
-    predictor = Predictor(
-        Oracle().eval(),
-        tiny.CLASSES,
-        settings.input,
-        settings.box.model_copy(update={"threshold": 0.6, "selection": "fixed"}),
-        settings.heatmap,
-        settings.heatmaps,
-    )
+    predictor = Predictor(reader(settings), tiny.CLASSES)
     image = np.full((60, 90, 3), 120, np.uint8)
     image[10:40, 30:80] = (40, 230, 40)
-    (seen,) = predictor([Image.fromarray(image)])
+    (seen,) = predictor([encode(Image.fromarray(image), "PNG")])
+    assert isinstance(seen, Prediction)
     assert seen.label == "green"
     assert 0 < seen.score <= 1
     assert np.abs(np.array(seen.box) - (30, 10, 80, 40)).max() < 3

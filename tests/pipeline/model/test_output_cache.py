@@ -11,6 +11,7 @@ import torch
 from pipeline import packed, params
 from pipeline.evaluation import evaluator
 from pipeline.model.output_cache import Kept
+from pipeline.model.reader import Reader, resolve
 from pipeline.params import Params
 from tests import tiny
 from tests.pipeline.methods.builders import build
@@ -29,15 +30,23 @@ def settings(tmp_path: Path) -> Params:
     return params.load(tiny.write_params(tmp_path, input__crop=64))
 
 
-def evaluated(
-    prepared: Path, settings: Params, kept: Kept, selection: str = "fixed", asked: bool = True
-) -> evaluator.Evaluation:
+def reader(settings: Params, selection: str = "fixed", asked: bool = True) -> Reader:
     model = build("cam").eval()
     if not asked:  # a network that cannot be asked
         model.forward = None  # type: ignore[assignment]
-    return evaluator.evaluate(
-        model, prepared, "test", settings, selection=selection, threshold=0.3, kept=kept
-    )
+    box = settings.box.model_copy(update={"selection": selection, "threshold": 0.3})
+    return Reader(model, resolve(dataclasses.replace(settings, box=box), model, 64))
+
+
+def kept_of(settings: Params, prepared: Path, model: str = "model", split: str = "test") -> Kept:
+    return Kept.of(reader(settings), model, prepared, split, mib=settings.evaluate.keep_mib)
+
+
+def evaluated(
+    prepared: Path, settings: Params, kept: Kept, selection: str = "fixed", asked: bool = True
+) -> evaluator.Evaluation:
+    how = reader(settings, selection, asked)
+    return evaluator.evaluate(how, prepared, "test", evaluator.Scoring.of(settings), kept=kept)
 
 
 @pytest.mark.parametrize("selection", ["fixed", "two_stage"])
@@ -47,7 +56,7 @@ def test_the_second_evaluation_asks_nothing_and_finds_the_same(
 ) -> None:
     box = settings.box.model_copy(update={"protocol": protocol})
     settings = dataclasses.replace(settings, box=box)
-    kept = Kept.of(settings, "model", prepared, "test")
+    kept = kept_of(settings, prepared)
     assert kept.missing(NAMES) == "this model has not been evaluated so before"
     first = evaluated(prepared, settings, kept, selection)
     assert kept.missing(NAMES) is None
@@ -64,7 +73,7 @@ def test_other_weights_params_or_geometry_are_other_readings(
     prepared: Path, settings: Params
 ) -> None:
     def folder(settings: Params, model: str = "model", split: str = "test") -> Path:
-        return Kept.of(settings, model, prepared, split).folder
+        return kept_of(settings, prepared, model, split).folder
 
     other = settings.input.model_copy(update={"test": "center_crop"})
     boxes = settings.box.model_copy(update={"threshold": 0.77, "selection": "two_stage"})
@@ -80,7 +89,7 @@ def test_other_weights_params_or_geometry_are_other_readings(
 
 
 def test_features_that_do_not_fit_are_left_out_and_named(prepared: Path, settings: Params) -> None:
-    kept = Kept.of(settings, "model", prepared, "test")
+    kept = kept_of(settings, prepared)
     logits_and_maps = 21 * (5 * 4 + 2 * 4 * 4 * 4) + 1000
     small = Kept(kept.folder, logits_and_maps)
     first = evaluated(prepared, settings, small)
@@ -91,7 +100,7 @@ def test_features_that_do_not_fit_are_left_out_and_named(prepared: Path, setting
 
 
 def test_nothing_is_kept_of_a_pass_that_breaks(prepared: Path, settings: Params) -> None:
-    kept = Kept.of(settings, "model", prepared, "test")
+    kept = kept_of(settings, prepared)
     with pytest.raises(TypeError):
         evaluated(prepared, settings, kept, asked=False)
     assert not kept.folder.exists()
@@ -112,12 +121,12 @@ def test_the_readings_not_used_for_longest_go_first(tmp_path: Path) -> None:
 
 
 def test_pictures_take_the_kept_maps(prepared: Path, settings: Params) -> None:
-    kept = Kept.of(settings, "model", prepared, "test")
-    images, model = packed.Split.open(prepared, "test"), build("cam").eval()
-    asked = evaluator.predicted_maps(model, images, [3, 1], settings, kept)
+    kept = kept_of(settings, prepared)
+    images = packed.Split.open(prepared, "test")
+    asked = evaluator.predicted_maps(reader(settings), images, [3, 1], kept, 16)
     evaluated(prepared, settings, kept)
-    model.forward = None  # type: ignore[assignment]
-    taken = evaluator.predicted_maps(model, images, [3, 1], settings, kept)
+    how = reader(settings, asked=False)
+    taken = evaluator.predicted_maps(how, images, [3, 1], kept, 16)
     np.testing.assert_allclose(taken, asked, atol=1e-4)
     assert taken.shape == (2, 64, 64)
-    assert evaluator.predicted_maps(model, images, [], settings, kept).shape == (0, 64, 64)
+    assert evaluator.predicted_maps(how, images, [], kept, 16).shape == (0, 64, 64)

@@ -39,8 +39,8 @@ def test_which_curves_results_have(tmp_path: Path) -> None:
     measure(tmp_path / "ablation" / "methods-rcam", "rcam", selection="two_stage")
     results = runs.read(tmp_path)
     names = [name for name, _, _ in plots.of(results)]
-    assert plots._threshold(results.main) == 0.2
-    assert plots._threshold(results.variants["methods-rcam"]) is None
+    assert results.main.threshold == 0.2
+    assert results.variants["methods-rcam"].threshold is None
     assert names == ["methods", "thresholds", "training"]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.cache import project_root
+from pipeline.raw.images import open_upright
 from pipeline.tracking import journal, serving, store
 from pipeline.tracking.store import Store
 from tests import mlflow_session
@@ -492,7 +493,7 @@ class Stub:
     def __call__(self, images: list[Any]) -> list[Any]:
         return [
             type("P", (), {"label": self.label, "score": 0.5, "box": (i.width / 2, 0, *i.size)})
-            for i in images
+            for i in map(open_upright, images)
         ]
 
 
@@ -532,7 +533,8 @@ def predicted(uri: str, monkeypatch: pytest.MonkeyPatch, address: str) -> list[l
     ]
     images = [png(40, 20), base64.b64encode(png(10, 30)).decode()]
     table = model.predict(pd.DataFrame({"image": images}))
-    assert list(table.columns) == ["label", "score", "x0", "y0", "x1", "y1"]
+    assert list(table.columns) == ["label", "score", "x0", "y0", "x1", "y1", "error"]
+    assert table.pop("error").isna().all()
     rows: list[list[Any]] = table.values.tolist()
     return rows
 
