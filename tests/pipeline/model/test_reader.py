@@ -28,11 +28,11 @@ from tests.pipeline.methods.builders import build
 class Bright:
     """An absolute localizer: how much brighter than `level` the network's input is, in its own unit."""
 
-    unit, threshold, depths, regresses = "absolute", 0.0, ("pool4",), False
+    unit, threshold, depths, regresses = "absolute", 0.0, ("stride8",), False
     level = 1.0
 
     def maps(self, features: dict[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
-        map = features["pool4"].float().mean(1, keepdim=True) - self.level
+        map = features["stride8"].float().mean(1, keepdim=True) - self.level
         return map.expand(-1, classes.shape[1], -1, -1)
 
     def boxes(self, features: dict[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
@@ -217,5 +217,5 @@ def test_a_file_that_cannot_be_read_spoils_no_other(tmp_path: Path) -> None:
     good = encode(photograph(60, 90), "PNG")
     first, second, third = predictor([good, b"no image", good])
     assert first == replace(third, heatmap=first.heatmap)  # type: ignore[arg-type, union-attr]
-    assert str(second) == "it is no image of a known format"
-    assert [str(one) for one in predictor([b""])] == ["it is empty"]
+    assert isinstance(second, raw.UnreadableImageError)
+    assert isinstance(predictor([b""])[0], raw.UnreadableImageError)
