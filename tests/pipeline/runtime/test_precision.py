@@ -1,6 +1,5 @@
-"""`auto` is measured once, then remembered; what is asked for by name is taken as it is."""
+"""`auto` follows the device's capability; a precision by name is taken as it is."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -16,42 +15,43 @@ def _own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
 
-def settings(tmp_path: Path, name: str) -> params.Params:
-    return params.load(tiny.write_params(tmp_path, train__precision=name))
+def settings(tmp_path: Path, name: str, device: str = "cpu") -> params.Params:
+    path = tiny.write_params(tmp_path, train__precision=name, train__device=device)
+    return params.load(path)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_a_name_is_taken(tmp_path: Path, name: str) -> None:
     assert precision.resolved(settings(tmp_path, name)).train.precision == name
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"architecture": "aarch64", "bf16": True}, "bf16"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_auto_on_a_cpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, object],
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert precision.resolved(settings(tmp_path, "auto")).train.precision == chosen
     assert not (tmp_path / ".checkpoints").exists()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chosen"), [((1.0, 0.5), "bf16"), ((1.0, 0.9), "fp32"), ((1.0, 2.0), "fp32")]
+    ("capability", "chosen"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")]
 )
-def test_bf16_must_be_worth_it(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: tuple[float, float],
-    chosen: str,
+def test_auto_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], chosen: str
 ) -> None:
-    asked: list[str] = []
-
-    def measure(backbone: str, crop: int, device: torch.device) -> dict[str, float]:
-        asked.append(backbone)
-        return dict(zip(("fp32", "bf16"), seconds, strict=True))
-
-    monkeypatch.setattr(precision, "measure", measure)
-    for _ in range(2):
-        assert precision.resolved(settings(tmp_path, "auto")).train.precision == chosen
-    assert asked == ["vgg_small"]
-
-
-def test_it_is_measured_here(tmp_path: Path) -> None:
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    assert precision.resolved(settings(tmp_path, "auto")).train.precision in ("fp32", "bf16")
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    known = json.loads((tmp_path / ".checkpoints" / "precision.json").read_text())
-    (entry,) = known.values()
-    assert min(entry["seconds"].values()) > 0
+    monkeypatch.setattr(precision, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert precision.resolved(settings(tmp_path, "auto")).train.precision == chosen
