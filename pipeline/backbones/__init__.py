@@ -5,6 +5,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+from pipeline.backbones import timm
 from pipeline.backbones.base import Backbone, Hook, Segment, identity
 from pipeline.backbones.weights import Classifier, imagenet_rows, load_weights
 from pipeline.errors import UserError
@@ -42,10 +43,16 @@ def published() -> list[str]:
 
 
 def _family(name: str) -> ModuleType:
+    if name.startswith(timm.PREFIX):
+        return timm
     for family in _families():
         if name in family.NETWORKS:
             return family
-    raise UserError(f"params.yaml: backbone is {name!r}; allowed: {', '.join(names())}")
+    raise UserError(f"params.yaml: {_unknown(name)}")
+
+
+def _unknown(name: str) -> str:
+    return f"backbone is {name!r}; allowed: {', '.join(names())}, {timm.PREFIX}<a name of timm>"
 
 
 def module(name: str) -> str:
@@ -55,14 +62,19 @@ def module(name: str) -> str:
 
 def build(name: str, input_channels: int = 3) -> Backbone:
     """The named backbone with random weights. Raises UserError for an unknown name."""
+    if name.startswith(timm.PREFIX):
+        return timm.build(name, input_channels)
     backbone: Backbone = _family(name).NETWORKS[name](input_channels)
     return backbone
 
 
 def problems(name: str, weights: str) -> list[str]:
     """Why params.yaml cannot ask for this backbone, or for its weights by name."""
+    if name.startswith(timm.PREFIX):
+        problem = timm.problem(name, weights)
+        return [] if problem is None else [problem]
     if name not in names():
-        return [f"backbone is {name!r}; allowed: {', '.join(names())}"]
+        return [_unknown(name)]
     if weights == "imagenet" and name not in published():
         return [
             f"weights is 'imagenet', which {name} has none of; "

@@ -32,8 +32,9 @@ class Backbone(nn.Module):
     `trunk` keeps the state-dict names of the library it comes from, without the classifier.
     `points` are the distinct tensors by depth. A depth in `same` is the tensor of another one, which is
     hooked under that name. `channels` has every depth; `out_channels` is that of the last feature map.
-    `imagenet` gets the published weights, if there are any, and `classifier` is how the names of entries
-    begin that the trunk has no use for.
+    `pixels`, a part of the first segment, takes images normalised with ImageNet's mean and deviation to the
+    network's own. `imagenet` gets the published weights, if there are any; weights entries whose names begin
+    with one of `classifier` are ignored.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Backbone(nn.Module):
         *,
         same: Mapping[str, str] | None = None,
         neck: nn.Module | None = None,
+        pixels: nn.Module | None = None,
         imagenet: Callable[[], Mapping[str, Tensor]] | None = None,
         classifier: tuple[str, ...] = ("classifier.", "fc."),
     ) -> None:
@@ -51,6 +53,7 @@ class Backbone(nn.Module):
         self.name = name
         self.trunk = trunk
         self.neck = neck
+        self.pixels = pixels
         self.imagenet = imagenet
         self.classifier = classifier
         # A dict hides the segments from nn.Module, which would list the trunk's weights twice.

@@ -174,7 +174,8 @@ def test_unknown_backbone() -> None:
     with pytest.raises(UserError) as caught:
         backbones.build("vgg17")
     assert str(caught.value) == (
-        "params.yaml: backbone is 'vgg17'; allowed: mobilenet_v2, resnet50, vgg16, vgg_small"
+        "params.yaml: backbone is 'vgg17'; allowed: mobilenet_v2, resnet50, vgg16, vgg_small, "
+        "timm:<a name of timm>"
     )
 
 
