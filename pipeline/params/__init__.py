@@ -6,7 +6,7 @@
 Every mistake in the file is told at once, one line each: what was given, what is allowed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pipeline.cache import project_path
 from pipeline.errors import UserError
-from pipeline.params import yamlfile
+from pipeline.params import addresses, yamlfile
 from pipeline.params.plug_points import ALIASES, POINTS
 from pipeline.params.section import (
     DatasetSection,
@@ -179,10 +179,13 @@ def read(path: Path, text: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run this where params.yaml is") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text; allowed: YAML in UTF-8") from None
+        raise UserError(f"{path} is not text; allowed: YAML in UTF-8") from None
     if not isinstance(values, dict):
         allowed = ", ".join(File.model_fields)
         raise UserError(f"{path}: {wrong('the file', values, f'the keys {allowed}')}")
+    # Before all else: other problems would show the values.
+    if secrets := [f"{path}: {key}: {problem}" for key, problem in _secrets(leaves(values))]:
+        raise UserError(secrets)
     return values
 
 
@@ -236,8 +239,8 @@ def _parsed(
 
     Of datasets, methods and localizers the chosen sections are checked, or `every` one.
     """
-    problems: list[str] = []
     values = leaves(raw)
+    problems: list[str] = []
     file = validated(File, raw, "", problems)
     data, data_problems = _choice("dataset", raw, every)
     problems += data_problems
@@ -299,6 +302,14 @@ def _localizers(raw: dict[str, Any], every: bool) -> tuple[dict[str, Section], l
         found[str(name)] = section
         name = getattr(section, "teacher", None)
     return found, problems
+
+
+def _secrets(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The keys whose values are addresses that hold a secret, and what to do."""
+    for key, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (problem := addresses.problem(text)):
+                yield key, problem
 
 
 def _choice(key: str, raw: dict[str, Any], every: bool) -> tuple[Section | None, list[str]]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from pydantic.fields import FieldInfo
 
 from pipeline.cache import project_path
+from pipeline.errors import UserError
 from pipeline.params import yamlfile
 
 
@@ -83,7 +84,11 @@ def wrong(name: str, value: object, allowed: str) -> str:
     number = _as_number(value) if "number" in allowed else None
     if number is None:
         return f"{name} is {shown(value)}; allowed: {allowed}"
-    quoted = not isinstance(yamlfile.parse(str(value), name), str)
+    try:
+        unquoted = yamlfile.parse(str(value), name)
+    except UserError:  # two versions of YAML would read it differently
+        return f"{name} is the text {value!r}; allowed: {allowed} (write {number})"
+    quoted = not isinstance(unquoted, str)
     hint = "write it without quotes" if quoted else f"YAML reads {value} as text: write {number}"
     return f"{name} is the text {value!r}; allowed: {allowed} ({hint})"
 

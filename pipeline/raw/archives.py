@@ -14,17 +14,45 @@ from pipeline.errors import UserError
 AGAIN = "take it again from its source"
 BLOCK = 2**20
 SAMPLES = 64
+LARGEST_IMAGE = 2**28  # bytes that a file of an archive may take in memory
+LARGEST_TEXT = 2**26
+HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+LARGEST_HEADER = 2**20  # of a member: its long name and extended attributes
 
 
-def files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+class _Member(tarfile.TarInfo):
+    """A member whose headers are read into memory only if they are of a header's size."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in HEADERS and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(
+                f"a header of {self.size:,} bytes; allowed: at most {LARGEST_HEADER:,}"
+            )
+        if self.size < 0:
+            raise tarfile.ReadError("a negative size")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def files(
+    path: Path, wanted: Callable[[str], bool], largest: int = LARGEST_IMAGE
+) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of the wanted files of a tar archive, plain or compressed, in its order.
 
     Names are normalised (`./a//b` is `a/b`). Raises UserError naming archive and member where it is
-    damaged or truncated, or where a member is a link or lies outside the archive's own folder.
+    damaged or truncated, where a wanted member takes more than `largest` bytes, or where a member is a
+    link or lies outside the archive's own folder.
     """
     with opened(path) as archive:
         for name, member in members(archive, path):
             if wanted(name):
+                if member.size > largest:
+                    raise UserError(
+                        f"{path}: {member.name} takes {member.size:,} bytes; allowed: at most "
+                        f"{largest:,}; {AGAIN}"
+                    )
                 yield name, content(archive, member, path)
 
 
@@ -32,7 +60,7 @@ def files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, byte
 def opened(path: Path) -> Iterator[tarfile.TarFile]:
     """The archive at `path`, to be read from front to back."""
     with _told(path, "its beginning"):
-        archive = tarfile.open(path, "r:*")  # noqa: SIM115
+        archive = tarfile.open(path, "r:*", tarinfo=_Member)  # noqa: SIM115
     with archive:
         yield archive
 
@@ -83,7 +111,7 @@ def slices(
     with path.open("rb") as file:
         file.seek(start)
         with _told(where, "its beginning"):
-            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+            archive = tarfile.open(fileobj=file, mode="r:", tarinfo=_Member)  # noqa: SIM115
         for member_name, member in members(archive, where):
             if member.offset_data + member.size > end:
                 raise UserError(f"{where}: damaged or truncated at {member.name}; {AGAIN}")
@@ -128,4 +156,5 @@ def _told(path: Path | str, where: str) -> Iterator[None]:
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, not the archive's
-        raise UserError(f"{path}: damaged or truncated at {where} ({error}); {AGAIN}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged or truncated at {where} ({reason}); {AGAIN}") from error

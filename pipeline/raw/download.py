@@ -1,20 +1,28 @@
 """Downloading a large file so that a broken connection or a stopped run costs only what was missing."""
 
+import base64
 import hashlib
 import http.client
+import netrc
+import os
 import shutil
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pipeline import cache, files
 from pipeline.datasets import Report
 from pipeline.errors import UserError
+from pipeline.params.addresses import without_secrets
 
 ATTEMPTS = 5  # without a single new byte
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 2**18
+QUERY = "WSOL_DOWNLOAD_QUERY"
+ESCAPED = "/%:=&?~#+!$,;'@()*[]"  # characters of an address that are left as they are
+_CREDENTIALS = f"give a name and password in ~/.netrc, or a token in {QUERY}"
 
 
 def is_url(source: str) -> bool:
@@ -29,8 +37,9 @@ def partials() -> Path:
 def fetch(url: str, target: Path, report: Report) -> None:
     """Download `url` to `target`, going on where an earlier try stopped.
 
-    What has come lies in `partials()` and is moved to `target` when it is whole. Raises UserError
-    if the server refuses or cannot be reached.
+    A name and password come from ~/.netrc, the rest of a query from WSOL_DOWNLOAD_QUERY. What has come
+    lies in `partials()` and is moved to `target` when it is whole. Raises UserError if the server
+    refuses, cannot be reached, or answers what no server should.
     """
     partial = partials() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.partial"
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -42,13 +51,18 @@ def fetch(url: str, target: Path, report: Report) -> None:
             shutil.move(partial, target)
             return
         except urllib.error.HTTPError as error:
+            error.close()
+            reason = f"the server says {error.code} {_line(error.reason)}"
             if error.code < 500 and error.code != 429:
-                raise UserError(f"{url}: the server says {error.code} {error.reason}") from error
-            reason = f"the server says {error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:
+                hint = f"; {_CREDENTIALS}" if error.code in (401, 403) else ""
+                raise UserError(f"{url}: {reason}{hint}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = _line(getattr(error, "reason", error)) or type(error).__name__
+            if _is_malformed(error):
+                what = "the address or the server's answer is malformed"
+                raise UserError(f"{url}: {what} ({reason})") from error
             if isinstance(error, OSError) and error.errno in files.FULL:
                 raise
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(partial) > before else failures + 1
         if failures >= ATTEMPTS:
             raise UserError(
@@ -59,14 +73,68 @@ def fetch(url: str, target: Path, report: Report) -> None:
         time.sleep(min(2**failures, 30))
 
 
+def _line(text: object) -> str:
+    return without_secrets(" ".join(str(text).split()))
+
+
+def _is_malformed(error: Exception) -> bool:
+    """Whether another try would end in the same way; a lost connection is an OSError."""
+    return isinstance(error, ValueError | http.client.HTTPException) and not isinstance(
+        error, OSError | http.client.IncompleteRead
+    )
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone; the answer to one that is refused is closed."""
+
+    def http_error_302(self, req, fp, code, msg, headers):  # type: ignore[no-untyped-def]
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        if not is_url(newurl):
+            raise ValueError(f"it redirects to {newurl}; allowed: http and https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _request(url: str) -> urllib.request.Request:
+    """The request for `url`, with what only this user may know."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("no host")
+    query = "&".join(filter(None, (parts.query, os.environ.get(QUERY, "").lstrip("?&"))))
+    full = urlunsplit((parts.scheme, parts.netloc, quote(parts.path, safe=ESCAPED), query, ""))
+    request = urllib.request.Request(full, headers={"User-Agent": "wsol-pipeline"})
+    try:
+        known = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname)
+    except FileNotFoundError:
+        known = None
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None)  # not what is in it: it may be the password
+        what = f"line {line} is malformed" if line else error
+        raise UserError(f"~/.netrc cannot be used: {what}") from error
+    if known:
+        name_and_password = f"{known[0]}:{known[2]}".encode()
+        # Not sent on to where the server redirects to.
+        request.add_unredirected_header(
+            "Authorization", f"Basic {base64.b64encode(name_and_password).decode()}"
+        )
+    return request
+
+
 def _go_on(url: str, partial: Path, report: Report) -> None:
     """Add to `partial` what it lacks; begin anew if the server cannot send parts."""
     have = _size(partial)
-    request = urllib.request.Request(url, headers={"User-Agent": "wsol-pipeline"})
+    request = _request(url)
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:  # 416: nothing lies beyond what we have
             raise
@@ -77,8 +145,10 @@ def _go_on(url: str, partial: Path, report: Report) -> None:
     with response:
         if response.status != 206:
             have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else 0
+        elif not response.headers.get("Content-Range", asked := f"bytes {have}-").startswith(asked):
+            partial.unlink()
+            raise ConnectionError("it sent another part than it was asked for")
+        total = have + _length(response.headers)
         with partial.open("ab" if have else "wb") as file:
             while block := response.read(BLOCK):
                 file.write(block)
@@ -86,6 +156,16 @@ def _go_on(url: str, partial: Path, report: Report) -> None:
                 report.progress(have, total, "B")
     if have < total:
         raise ConnectionError(f"it ended after {have:,} of {total:,} bytes")
+
+
+def _length(headers: http.client.HTTPMessage) -> int:
+    """The bytes that are to come; 0 if the server does not say."""
+    text = headers.get("Content-Length")
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"Content-Length is {text!r}")
+    return int(text)
 
 
 def _size(path: Path) -> int:

@@ -61,7 +61,7 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
         (["nope"], [f"'nope' is no preset; allowed: {', '.join(PRESETS)}"]),
         (["-S", "seed=1"], ["-S goes with a preset; single values are changed in params.yaml"]),
         (["birds", "-S", "seed"], ["-S 'seed' has no value; allowed: key=value"]),
-        (["birds", "-S", "seed=[1"], ["-S seed: line 1: this is no YAML: expected ',' or ']', but "
+        (["birds", "-S", "seed=[1"], ["-S seed: line 1: invalid YAML: expected ',' or ']', but "
          "got '<stream end>' while parsing a flow sequence"]),
         (["birds", "-S", "sede=1", "-S", "train.epoch=2"],
          ["sede is unknown; did you mean seed?",

@@ -139,7 +139,7 @@ def _index_texts(path: Path) -> dict[str, str]:
     """The five index files; the archive is read only as far as the last of them."""
     texts: dict[str, str] = {}
     wanted = {f"{FOLDER}/{file}": file for file in INDEX}
-    for name, content in archives.files(path, wanted.__contains__):
+    for name, content in archives.files(path, wanted.__contains__, archives.LARGEST_TEXT):
         texts[wanted[name]] = tables.decode(content, f"{path}: {name}")
         if len(texts) == len(INDEX):
             return texts

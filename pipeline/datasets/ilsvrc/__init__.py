@@ -195,7 +195,9 @@ class Truth(NamedTuple):
 
 def _truth(path: Path) -> Iterator[tuple[str, Truth]]:
     """Of every XML file: the image's name, and what it says."""
-    for name, text in archives.files(path, lambda name: name.endswith(".xml")):
+    for name, text in archives.files(
+        path, lambda name: name.endswith(".xml"), archives.LARGEST_HEADER
+    ):
         try:
             objects = ElementTree.fromstring(text).findall("object")
             classes = [str(thing.findtext("name")) for thing in objects]

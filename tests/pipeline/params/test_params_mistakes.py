@@ -1,11 +1,15 @@
 """Every mistake in params.yaml is told in words: what was given, what is allowed; all at once."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import params
+from pipeline.errors import UserError
+from pipeline.params import yamlfile
 from tests.pipeline.params.made_params import made, told, write  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("made")
@@ -194,13 +198,13 @@ def test_load_tells_what_it_looks_at() -> None:
         ("", "the file is null; allowed: the keys dataset, method, backbone, weights, seed, localizer, "
          "heatmap, datasets, prepare, input, train, heatmaps, box, localize, evaluate, localizers, "
          "methods, ablate"),
-        ("a: 1\nb: [1\nc: 2\n", "line 3: this is no YAML: expected ',' or ']', but got ':' "
+        ("a: 1\nb: [1\nc: 2\n", "line 3: invalid YAML: expected ',' or ']', but got ':' "
          "while parsing a flow sequence"),
-        ("a: b: c\n", "line 1: this is no YAML: mapping values are not allowed here"),
-        ("a: !!python/name:os.system\n", "line 1: this is no YAML: could not determine a constructor "
+        ("a: b: c\n", "line 1: invalid YAML: mapping values are not allowed here"),
+        ("a: !!python/name:os.system\n", "line 1: invalid YAML: could not determine a constructor "
          "for the tag 'tag:yaml.org,2002:python/name:os.system'"),
-        ("a: 1\nb: \x01\n", "line 2: this is no YAML: special characters are not allowed"),
-        ("a: 1\n2: 3\n", "line 2: the key '2' is no text; allowed: a name"),
+        ("a: 1\nb: \x01\n", "line 2: invalid YAML: special characters are not allowed"),
+        ("a: 1\n2: 3\n", "line 2: the key '2' is not text; allowed: a name"),
         ("t:\n  a: 1\n  b: 2\n  a: 1\n", "t.a is given twice (lines 2 and 4); keep one"),
     ],
 )  # fmt: skip
@@ -212,3 +216,96 @@ def test_yaml_that_cannot_be_read(text: str, problem: str) -> None:
 def test_no_file() -> None:
     Path("params.yaml").unlink()
     assert told(params.load) == ["No such file or directory; run this where params.yaml is"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "010",
+        "-010",
+        "007",
+        "00",
+        "08",
+        "0o10",
+        "0b11",
+        "1_000",
+        "1_0.5",
+        "1_000e3",
+        "0x_1F",
+        "1:30",
+        "12:30:45",
+        "1:30.5",
+        "yes",
+        "No",
+        "ON",
+        "off",
+    ],
+)
+@pytest.mark.parametrize(
+    "form", ["seed: {}\n", "a: {{b: [1, {}]}}\n", "a:\n  - {}\n", "x: !!int {}\n"]
+)
+def test_what_yaml_1_1_and_1_2_read_differently_is_refused(value: str, form: str) -> None:
+    if form.startswith("x") and value.isalpha():
+        pytest.skip("no whole number")
+    with pytest.raises(
+        UserError, match=f"line [12]: .* is {value}, which YAML 1.1 and 1.2 read diff"
+    ):
+        yamlfile.parse(form.format(value), "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        "10",
+        "-1",
+        "0.5",
+        "00.5",
+        "1e-05",
+        "0x1F",
+        "'010'",
+        '"yes"',
+        "true",
+        "no.csv",
+        "on_site",
+        "v1_000",
+        "1_a",
+        "10:x",
+        "C:1",
+        "~",
+        "null",
+    ],
+)
+def test_what_both_read_alike_is_taken(value: str) -> None:
+    assert (
+        yamlfile.parse(f"a: {value}", "params.yaml")["a"]
+        == YAML(typ="safe").load(f"a: {value}")["a"]
+    )
+
+
+LAUGHS = "\n".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'ha'] * 9)}]" for i in range(30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LAUGHS, "line 5: more than 20,000 values, with aliases written out"),
+        (LAUGHS.replace("[", "{x0: ").replace(", ", ", x: ").replace("]", "}"), "line "),
+        ("a: &a [*a]\n", "line 1: an anchor holds its own alias"),
+        ("a: &a {b: {c: *a}}\n", "line 1: an anchor holds its own alias"),
+        ("a: " + "[" * 100_000, "nested too deeply"),
+        ("a: " + "{b: " * 5_000, "nested too deeply"),
+        ("a: [" + "1, " * 30_000 + "1]", "line 1: more than 20,000 values"),
+        ("# " + "x" * 2**20, "1,048,578 characters; allowed: at most 1,048,576"),
+        ("a: " + "9" * 5_000, "invalid YAML"),
+        ("a: 2001-99-99", "invalid YAML"),
+    ],
+)
+def test_a_file_made_to_exhaust_memory_is_refused_within_a_second(text: str, problem: str) -> None:
+    began = time.process_time()
+    Path("params.yaml").write_text(text)
+    (found,) = told(params.load_all)
+    assert problem in found
+    assert time.process_time() - began < 1

@@ -105,3 +105,54 @@ def test_content_that_tarfile_reads_is_whole(tmp_path: Path) -> None:
     with tarfile.open(path) as archive:
         expected = {m.name: io.BytesIO(archive.extractfile(m).read()).getvalue() for m in archive}  # type: ignore[union-attr]
     assert list(expected.values()) == [content for _, content in archives.files(path, every)]
+
+
+def bomb(path: Path, declared: int, *, kind: bytes = tarfile.REGTYPE, content: int = 4096) -> Path:
+    """A compressed archive of a member that declares so many bytes and has `content` zeros."""
+    member = tarfile.TarInfo("a/index.txt")
+    member.size, member.type = declared, kind
+    with gzip.open(path, "wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(content))
+    return path
+
+
+@pytest.mark.parametrize("declared", [2**40, 8 * 2**30, 65 * 2**20])
+def test_a_member_that_would_fill_the_memory_is_refused_unread(
+    tmp_path: Path, declared: int
+) -> None:
+    path = bomb(tmp_path / "x.tgz", declared)
+    with pytest.raises(UserError, match=rf"x\.tgz: a/index\.txt takes {declared:,} bytes; allowed"):
+        list(archives.files(path, every, archives.LARGEST_TEXT))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE],
+)
+@pytest.mark.parametrize("declared", [2**40, 2**21])
+def test_a_header_that_would_fill_the_memory_is_refused_unread(
+    tmp_path: Path, kind: bytes, declared: int
+) -> None:
+    path = bomb(tmp_path / "x.tgz", declared, kind=kind, content=2**22)
+    with pytest.raises(UserError, match=r"x\.tgz: damaged or truncated at its beginning") as caught:
+        list(archives.files(path, every))
+    assert f"a header of {declared:,} bytes" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sparse_member_counts_as_what_it_unpacks_to(tmp_path: Path) -> None:
+    """GNU's old format: the size of the whole file stands apart from that of its data."""
+    member = bytearray(tarfile.TarInfo("hole").tobuf(tarfile.GNU_FORMAT))
+    member[156:157] = tarfile.GNUTYPE_SPARSE
+    member[483:495] = b"77777777777\0"  # 8 GB
+    member[148:156] = b"        "
+    member[148:156] = b"%06o\0 " % sum(member)
+    (tmp_path / "x.tar").write_bytes(bytes(member) + bytes(10240))
+    with pytest.raises(UserError, match=r"x\.tar: hole takes 8,589,934,591 bytes; allowed"):
+        list(archives.files(tmp_path / "x.tar", every))
+
+
+def test_a_negative_size_is_damage(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "x.tgz", -512)
+    with pytest.raises(UserError, match=r"x\.tgz: damaged or truncated"):
+        list(archives.files(path, every))
