@@ -4,9 +4,9 @@
         run.metrics({"train_loss": 1.2}, step=1)
         run.tag("model.sha256", digest)
 
-Everything is written to a journal on disk first and mirrored to MLflow as it comes. A server that does
-not answer is waited for once, for about five seconds, told of once, and tried once more at the end;
-`wsol track sync` delivers the rest. No method of a run raises.
+Everything is written to a journal on disk first and mirrored to MLflow as it comes. A store that does
+not answer is waited for no more than five seconds in all, reported once, and tried once more at the
+end; `wsol track sync` delivers the rest. No method of a run raises.
 """
 
 import functools
@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -72,6 +73,7 @@ class Run:
         self._journal: Journal | None = None
         self._said: set[str] = set()
         self._is_down = self._is_terminated = False
+        self._patience = store.HOLD_SECONDS
         self._tables: list[dict[str, str]] = []
         self._sampler = Sampler(self._sample, self._unwatched) if is_sampled else None
         if os.environ.get("WSOL_TRACKING") == "off":
@@ -297,13 +299,17 @@ class Run:
     def _deliver(self, last: bool = False) -> None:
         if not self._is_live or (self._is_down and not last):
             return
+        start = time.monotonic()
         try:
-            self._mirror.deliver()
+            self._mirror.deliver(None if not self._is_down else max(0.2, self._patience))
         except Exception as error:
+            self._patience -= time.monotonic() - start
             if not self._is_down:
+                cause = store.unavailable(self._store, error)
+                remedy = f"; {cause.remedy}" if "cannot be reached" not in cause.problem else ""
                 self._say(
-                    f"MLflow ({self._store}) cannot be reached: {store.why(error)}. The run goes on and "
-                    f"is kept in {self._held().path}; to deliver it later: wsol track sync"
+                    f"{cause.problem}{remedy}. The run continues and is kept in {self._held().path}; to "
+                    "deliver it later: wsol track sync"
                 )
             self._is_down = True
         else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.tracking import journal, store
 from pipeline.tracking.journal import Event
 from pipeline.tracking.store import Store
+from pipeline.tracking.waiting import Caller, Deadline
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -22,6 +23,7 @@ MODEL = "model.sha256"
 EVALUATION = "evaluation.sha256"
 PARENT = "mlflow.parentRunId"
 UPLOAD_SECONDS = 120  # a server may take its time with a large file
+PATIENT_SECONDS = 60  # for a request of `wsol track sync`, once the server has answered
 
 
 class Mirror:
@@ -31,24 +33,42 @@ class Mirror:
         self.path, self.store = path, target
         self.refused: list[str] = []
         self._bounds = (30, 2) if patient else (store.LIVE_SECONDS, 0)
+        self._step = PATIENT_SECONDS if patient else store.LIVE_SECONDS
+        self._caller, self._deadline = Caller(), Deadline()
         self._run: MlflowRun | None = None
         self._batch: dict[str, list[Any]] = {}
 
-    def deliver(self) -> int:
-        """Tell the store every event it does not have; return how many there were.
+    def deliver(self, seconds: float | None = None) -> int:
+        """Send the store every event it does not have; return how many there were.
 
-        Raises whatever MLflow raises when the store cannot be reached; what was told until then is
-        remembered.
+        Raises StoreError when the store does not answer, for `seconds` (default LIVE_SECONDS) at the
+        first contact; what was delivered until then is remembered.
         """
+        self._deadline.allow(float("inf"))  # connecting has a bound of its own
+        try:
+            return self._caller.call(lambda: self._deliver(seconds), self._deadline)
+        except Exception as error:
+            raise store.unavailable(self.store, error) from error
+
+    def _deliver(self, seconds: float | None) -> int:
         with journal.sent(self.path) as state:
             if state is None:  # a sync is at it
                 return 0
             progress = state.setdefault(self.store.key, {"offset": 0})
-            self._client, self._experiment = store.connect(self.store)
-            with store.patience(store.LIVE_SECONDS, 0):
-                self._reopen(progress)
-            with store.patience(*self._bounds):
-                delivered = self._deliver_from(progress)
+            self._client, self._experiment = store.connect(self.store, seconds)
+            self._deadline.allow(store.LIVE_SECONDS)
+            try:
+                with store.patience(store.LIVE_SECONDS, 0):
+                    self._reopen(progress)
+                with store.patience(*self._bounds):
+                    delivered = self._deliver_from(progress)
+            except Exception as error:
+                if store.is_inactive(error):
+                    store.check_active(self.store, self._client.get_experiment(self._experiment))
+                    raise store.StoreError(
+                        f"MLflow ({self.store}): the run was deleted", "restore it there"
+                    ) from error
+                raise
         shutil.rmtree(journal.files(self.path), ignore_errors=True)
         return delivered
 
@@ -79,6 +99,7 @@ class Mirror:
             else:
                 self._send_batch()
                 self._apply(event, progress)
+            self._deadline.allow(self._step)
             if not any(self._batch.values()) or len(self._batch["metrics"]) >= 1000:
                 self._send_batch()
                 progress["offset"] = end
@@ -107,6 +128,7 @@ class Mirror:
             elif kind == "dataset":
                 self._log_dataset(run, event)
             else:
+                self._deadline.allow(UPLOAD_SECONDS)
                 with store.patience(UPLOAD_SECONDS, self._bounds[1]):
                     self._upload(run, event)
         except Exception as error:

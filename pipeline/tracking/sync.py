@@ -33,7 +33,7 @@ def status(root: Path, say: Say) -> None:
 
 def sync(root: Path, say: Say, *, to: str | None = None, again: bool = False) -> None:
     """Deliver every journal that no living run holds; UserError for each store that does not answer."""
-    down: dict[Store, str] = {}
+    down: dict[Store, store.StoreError] = {}
     for path in journal.all_journals(root):
         target, name = target_of(path, root, to)
         if not end_killed(path):
@@ -47,19 +47,13 @@ def sync(root: Path, say: Say, *, to: str | None = None, again: bool = False) ->
         try:
             delivered = mirror.deliver()
         except Exception as error:
-            down[target] = store.why(error)
+            down[target] = store.unavailable(target, error)
             continue
         say(f"{name}: {delivered} events delivered to MLflow ({target})")
         for refused in mirror.refused:
             say(f"{name}: MLflow refused {refused}")
     if down:
-        raise UserError(
-            [
-                f"MLflow ({target}) cannot be reached: {cause}; start it, or name another: "
-                "wsol track sync --to URI"
-                for target, cause in down.items()
-            ]
-        )
+        raise UserError([str(cause) for cause in down.values()])
 
 
 def end_killed(path: Path) -> bool:

@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     made = mlflow_session.repository(tmp_path / "repo")
     monkeypatch.chdir(made)
     yield made
-    store.connect.cache_clear()
+    store.disconnect()
 
 
 def all_runs(root: Path) -> list[Any]:

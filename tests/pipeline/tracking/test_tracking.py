@@ -1,11 +1,15 @@
 """Tracking with a real MLflow: nothing is lost, nothing is mixed up, nothing stops a training."""
 
+import contextlib
 import json
 import math
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -16,6 +20,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.cache import project_root
+from pipeline.errors import UserError
 from pipeline.raw.images import open_upright
 from pipeline.tracking import journal, serving, store
 from pipeline.tracking.store import Store
@@ -44,7 +49,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     made = mlflow_session.repository(tmp_path / "repo")
     monkeypatch.chdir(made)
     yield made
-    store.connect.cache_clear()
+    store.disconnect()
 
 
 def opened(key: str = "k", **changed: Any) -> tracking.Run:
@@ -420,6 +425,155 @@ def test_a_hanging_server_holds_a_run_up_for_seconds_only(
     assert 1 <= noticed < 2
     assert time.monotonic() - start < 4  # a second try at the end
     assert "timed out" in capfd.readouterr().err
+
+
+def test_a_store_that_answers_a_byte_a_second_holds_a_run_and_sync_up_for_seconds_only(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.tracking import sync
+
+    def trickle(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + b"x" * 500:
+                connection.send(bytes([byte]))
+                time.sleep(0.3)
+
+    store._load_client()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=trickle, args=(server,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.monotonic()
+        with opened() as run:
+            run.metrics({"train_loss": 1.0}, step=1)
+        assert time.monotonic() - start < 6
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and "cannot be reached: timed out" in said
+        start = time.monotonic()
+        with pytest.raises(UserError, match="cannot be reached: timed out; start it"):
+            sync.sync(root, print)
+        assert time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize("fault", ["garbage", "locked", "a folder", "short"])
+def test_a_database_that_cannot_be_opened_holds_a_run_up_for_seconds_only(
+    fault: str, root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = root / "mlflow.db"
+    lock = sqlite3.connect(file, isolation_level=None)
+    if fault == "locked":
+        lock.execute("BEGIN EXCLUSIVE")
+    elif fault == "garbage":
+        file.write_bytes(b"no database at all" * 500)
+    elif fault == "short":
+        file.write_bytes(file.read_bytes()[:5000])
+    else:
+        file.unlink()
+        file.mkdir()
+    store._load_client()
+    start = time.monotonic()
+    with opened() as run:
+        run.metrics({"train_loss": 1.0}, step=1)
+    assert time.monotonic() - start < 5.5
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1, said
+    assert f"{file} cannot be opened: " in said
+    assert ("end the process that holds it" in said) == (fault == "locked")
+    assert "kept in" in said
+    lock.close()
+    if fault == "locked":
+        from pipeline.tracking import sync
+
+        sync.sync(root, print)
+        assert all_runs()[0].data.metrics == {"train_loss": 1.0}
+
+
+def test_a_deleted_experiment_is_named_and_its_runs_are_there_after_it_is_restored(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.tracking import sync
+
+    with opened("first"):
+        pass
+    client, experiment = store.connect(store.current(root))
+    with opened("second") as run:
+        run.metrics({"train_loss": 2.0}, step=1)
+        client.delete_experiment(experiment)  # while a training is running
+        run.metrics({"train_loss": 1.0}, step=2)
+    store.disconnect()
+    with opened("third"):
+        pass
+    lines = capfd.readouterr().err.splitlines()
+    command = (
+        f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db "
+        f"mlflow experiments restore --experiment-id {experiment}"
+    )
+    assert len(lines) == 2
+    for line in lines:
+        assert "the experiment 'wsol' was deleted; restore it: " in line and command in line
+        assert "start it" not in line and "kept in" in line
+    with pytest.raises(UserError, match="the experiment 'wsol' was deleted; restore it"):
+        sync.sync(root, print)
+    subprocess.run(
+        [sys.executable, "-m", *command.split()[1:]],
+        env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"},
+        check=True,
+        capture_output=True,
+    )
+    sync.sync(root, print)
+    found = {run.data.tags["training.key"]: run for run in all_runs()}
+    assert set(found) == {"first", "second", "third"}
+    assert history(found["second"], "train_loss") == [(1, 2.0), (2, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "name", ["what?", "a#b", "50% off", "mode=rw?cache=x", "Vögel und 鳥", "%3F", "a+b&c"]
+)
+def test_runs_stay_inside_a_clone_whatever_its_path_holds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mlflow_session.repository(tmp_path / "outside" / name / "clone")
+    monkeypatch.chdir(made)
+    (made / "epochs.csv").write_text("epoch\n1\n")
+    around = {path for path in tmp_path.rglob("*") if not path.is_relative_to(made)}
+    with opened() as run:
+        run.metrics({"train_loss": 1.0}, step=1)
+        run.artifact(Path("epochs.csv"), "training")
+    (found,) = all_runs()
+    assert found.data.metrics == {"train_loss": 1.0}
+    artifacts = made / "mlartifacts" / found.info.run_id / "artifacts"
+    assert (artifacts / "training" / "epochs.csv").exists()
+    client, _ = store.connect(store.current(made))
+    assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["training"]
+    with contextlib.closing(sqlite3.connect(made / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+    assert around == {path for path in tmp_path.rglob("*") if not path.is_relative_to(made)}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    shutil.copy(made / "mlflow.db", made / "other.db")
+    with opened("other"):
+        pass
+    assert len(all_runs()) == 2 and (made / "other.db").exists()
+    assert around == {path for path in tmp_path.rglob("*") if not path.is_relative_to(made)}
+    store.disconnect()
+
+
+def test_a_fresh_database_in_a_clone_with_a_question_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "is it?" / "clone #1"
+    (made / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(made)
+    with opened():
+        pass
+    assert len(all_runs()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["is it?"]
+    assert (made / "mlflow.db").stat().st_size > 0
+    store.disconnect()
 
 
 def test_a_full_disk_does_not_stop_a_training(
