@@ -1,6 +1,7 @@
 """How every stage and command starts and ends: a user's mistake is one line and exit code 2."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,10 +17,14 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
         if description is not None:
             no_arguments(description)
         main()
+        sys.stdout.flush()
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # who read the output has seen enough: `wsol preset | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -5,30 +5,17 @@ wsol ui --port 5001
 
 import argparse
 import contextlib
-import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 from pipeline.cache import project_root
 from pipeline.errors import UserError
-from pipeline.tracking import store
+from pipeline.tracking import pages, store
+from pipeline.tracking.pages import HOST
 from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
 from pipeline.tracking.sync import sync
 from stages.layout import METRICS, MODELS
-
-HOST = "127.0.0.1"
-# The default server is ten processes and 2.4 GB; runs need none of its job queues.
-ENVIRONMENT = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,41 +53,15 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def command(target: Store, port: int) -> list[str]:
-    """The server's command line: one worker, this repository's runs and artifacts."""
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)),
-        *("--workers", "1", "--backend-store-uri", target.uri),
-        *("--artifacts-destination", (target.root / "mlartifacts").as_uri()),
-    ]
-
-
 def serve(target: Store, port: int) -> None:
-    """Run the server until it ends or Ctrl-C."""
-    store.connect(target)  # creates a fresh database under the lock
+    """Run the pages until Ctrl-C or SIGTERM."""
+    _, experiment = store.connect(target)  # creates a fresh database under the lock
     address = f"http://{HOST}:{port}"
-    print(f"MLflow starts, which takes about half a minute: {address}", flush=True)
-    # A process group of its own: the server's worker would survive the end of its parent.
-    server = subprocess.Popen(
-        command(target, port), env=os.environ | ENVIRONMENT, cwd=target.root, process_group=0
-    )
-    try:
-        if is_ready(server, address):
-            print(f"MLflow is ready: {address} (Ctrl-C ends it)", flush=True)
-        if code := server.wait():
-            raise UserError(f"MLflow's server ended with {code}; its own words are above")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-
-
-def is_ready(server: "subprocess.Popen[bytes]", address: str) -> bool:
-    """Wait until the server answers; False if it ends before."""
-    while server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    return False
+    print(f"MLflow starts, which takes some seconds: {address}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the ordinary end
+        pages.serve(
+            target,
+            experiment,
+            port,
+            lambda: print(f"MLflow is ready: {address} (Ctrl-C ends it)", flush=True),
+        )

@@ -2,15 +2,14 @@
 
 import contextlib
 import hashlib
-import itertools
+import http.client
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
 from stages.layout import METRICS, MODELS
 from tests import mlflow_session
+from tests.imports import ROOT
+from tests.interrupts import interruptible
 from tools import ui, wsol
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -245,60 +246,75 @@ def test_a_remote_servers_runs_are_looked_at_there(
         wsol.run(["ui"])
 
 
-def test_the_server_is_the_repositorys_and_a_small_one(root: Path) -> None:
-    words = ui.command(store.current(root), 5001)
-    pairs = dict(itertools.pairwise(words))
-    assert pairs["--backend-store-uri"] == f"sqlite:///{root}/mlflow.db"
-    assert pairs["--artifacts-destination"] == f"file://{root}/mlartifacts"
-    assert (pairs["--host"], pairs["--port"], pairs["--workers"]) == ("127.0.0.1", "5001", "1")
-    assert ui.ENVIRONMENT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-
-
-SERVER = """
-import http.server, os, sys
-if os.fork() == 0:  # a worker, as MLflow's
-    http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), type(
-        "Handler", (http.server.BaseHTTPRequestHandler,),
-        {"do_GET": lambda self: self.send_response(200) or self.end_headers()},
-    )).serve_forever()
-os.wait()
-"""
-
-
-def test_ctrl_c_ends_the_server_with_its_workers(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@contextlib.contextmanager
+def pages(root: Path) -> "Iterator[tuple[subprocess.Popen[str], str]]":
+    """`wsol ui` as a process of its own, ready; its address."""
     port = mlflow_session.free_port()
-    program = [sys.executable, "-c", SERVER, str(port)]
-    monkeypatch.setattr(ui, "command", lambda target, port: program)
-
-    def press() -> None:
-        while "is ready" not in capsys.readouterr().out:
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    # A shell that starts the tests in the background has them ignore Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    presser = threading.Thread(target=press, daemon=True)
-    presser.start()
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from tools.wsol import main; main()", "ui", "--port", str(port)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=interruptible,
+    )
     try:
-        with pytest.raises(KeyboardInterrupt):
-            ui.serve(store.current(root), port)
+        assert server.stdout
+        lines = iter(server.stdout.readline, "")
+        assert any("MLflow is ready" in line for line in lines), server.communicate()[1]
+        yield server, f"http://127.0.0.1:{port}"
     finally:
-        signal.signal(signal.SIGINT, before)
-    presser.join()
-    for _ in range(50):
-        with contextlib.suppress(UserError):
-            return ui.check_free(port)
-        time.sleep(0.1)
-    pytest.fail("the worker still listens")
+        server.kill()
+        server.communicate()
 
 
-def test_a_server_that_fails_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = [sys.executable, "-c", "raise SystemExit(3)"]
-    monkeypatch.setattr(ui, "command", lambda target, port: program)
-    with pytest.raises(UserError, match="ended with 3"):
-        ui.serve(store.current(root), mlflow_session.free_port())
+def asked(address: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text, or address, of an answer; redirections are not followed."""
+    host, _, path = address.removeprefix("http://").partition("/")
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+        connection.request("POST" if body else "GET", f"/{path}", body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("location") or answer.read().decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_pages_take_writes_from_themselves_alone_and_end_with_their_command(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WSOL_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    root = mlflow_session.repository(tmp_path / "clone #1?")
+    with pages(root) as (server, address):
+        with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+            find = "SELECT experiment_id FROM experiments WHERE name = 'wsol'"
+            (number_of,) = database.execute(find).fetchone()
+        runs = f"/?wsol#/experiments/{number_of}/runs?workflowType=machine_learning"
+        assert asked(f"{address}/") == (302, runs)
+        status, page = asked(f"{address}/?wsol")
+        assert status == 200 and "<title>MLflow</title>" in page
+        api = f"{address}/ajax-api/2.0/mlflow/experiments/create"
+        kind = {"Content-Type": "application/json"}
+        port = int(address.rpartition(":")[2])
+        foreign = ("http://localhost:8888", "http://127.0.0.1:1", "http://[::1]:80", "null")
+        for k, origin in enumerate((*foreign, "http://localhost", f"https://localhost:{port}")):
+            body = json.dumps({"name": f"foreign-{k}"}).encode()
+            assert asked(api, body, Origin=origin, **kind)[0] == 403, origin
+        for k, origin in enumerate((address, f"http://localhost:{port}")):
+            body = json.dumps({"name": f"own-{k}"}).encode()
+            assert asked(api, body, Origin=origin, **kind)[0] == 200, origin
+        assert asked(api, b'{"name": "a program"}', **kind)[0] == 200
+        with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM experiments")}
+        assert {"own-0", "own-1", "a program"} <= names
+        assert not [name for name in names if name.startswith("foreign")]
+        server.send_signal(number)
+        assert server.wait(20) == (-signal.SIGTERM if number == signal.SIGTERM else 0)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(server.pid, 0)  # nothing of its group is left
+        assert server.stderr and server.stderr.read() == ""
+        ui.check_free(port)
 
 
 def test_journals_are_delivered_in_the_order_they_began(root: Path) -> None:

@@ -89,6 +89,22 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert (version.returncode, version.stdout) == (0, f"wsol {__version__}\n")
 
 
+def test_a_reader_that_has_seen_enough_is_no_traceback(tmp_path: Path) -> None:
+    code = "import sys; from tools.wsol import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "preset"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_completion_knows_commands_and_options(name: str, tmp_path: Path) -> None:
     done = shell(tmp_path, "--print-completion", name)
