@@ -10,7 +10,7 @@ from pipeline.tracking import store
 # What `pipeline.model.predictor` and `pipeline.tracking.served_model` import; a test holds this against them.
 PACKAGES = (
     *("mlflow", "numba", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml"),
-    *("safetensors", "scipy", "torch", "torchvision"),
+    *("safetensors", "scipy", "timm", "torch", "torchvision"),
 )
 
 
