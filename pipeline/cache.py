@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.files import whole_directory
 
 FORGOTTEN = 7 * 24 * 3600  # seconds after which work that nobody went on with is removed
+SAMPLES, SAMPLE = 64, 2**20  # bytes each
 ROOM = 3  # times its size that must be free
 
 
@@ -66,6 +67,21 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sampled_digest(path: Path) -> str:
+    """SHA-256 of a file's size and of 64 blocks of 1 MiB spread evenly over it, both ends included.
+
+    Tells archives, versions and truncated copies apart in a second, where reading 150 GB takes an
+    hour; not every single damaged byte is seen (damaged images are, when they are decoded).
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
 
 
 def fingerprint(values: Mapping[str, Any], contents: Iterable[bytes]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.params import Params
 
+INPUTS = Path("data/inputs.json")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 MODELS = Path("models")

@@ -29,7 +29,7 @@ def covers(dep: str, file: str) -> bool:
 
 def test_every_stage_is_visited() -> None:
     assert set(STAGES) == {
-        *("check", "download", "preprocess", "train", "evaluate", "ablate", "report"),
+        *("check", "inputs", "download", "preprocess", "train", "evaluate", "ablate", "report"),
     }
 
 
@@ -38,6 +38,7 @@ DATASET = ("datasets", "pipeline/datasets/${dataset}")
 METHOD = ("methods", "pipeline/methods/${method}.py")
 BY_NAME = {
     "check": [],  # whatever a method or dataset imports changes no marker file
+    "inputs": [],
     "download": [DATASET],
     "preprocess": [DATASET],
     "train": [METHOD],

@@ -34,7 +34,7 @@ class Params(Section):
     plug_points: Annotated[PlugPoints, Field(min_length=2, max_length=2)]
     """The maps that the order's and the family's heads read, by depth. Published: conv3, conv4 of VGG16
     (the authors' code)."""
-    hierarchy: Annotated[FilePath | None, Field(json_schema_extra={"file": True})]
+    hierarchy: FilePath | None
     """CSV of class, family, order (CUB's: data/cub_taxonomy.csv). null: clusters of the classes' mean features.
     DVC does not watch the file: after an edit, `dvc repro -f train`."""
     families: Annotated[int, Field(ge=1)]

@@ -5,6 +5,7 @@ import json
 import math
 import types
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -51,8 +52,27 @@ def _in_place(text: str) -> str:
     return str(project_path(text))
 
 
-FilePath = Annotated[str, AfterValidator(_in_place)]
-"""A file that params.yaml names."""
+@dataclass(frozen=True)
+class External:
+    """Marks a value that may name files outside the project; `pipeline.inputs` knows these types."""
+
+
+def names_files(annotation: Any, metadata: Iterable[object] = ()) -> bool:
+    """Whether a field of this type may name files outside the project."""
+    marks = (*metadata, *getattr(annotation, "__metadata__", ()))
+    return any(isinstance(mark, External) for mark in marks) or any(
+        names_files(part) for part in get_args(annotation)
+    )
+
+
+FilePath = Annotated[str, AfterValidator(_in_place), External()]
+"""A file, made relative to where the stage runs."""
+InputFile = Annotated[str, External()]
+"""A file, as written; or an address, or a name that is no file's."""
+InputFolder = Annotated[str, External()]
+"""A folder, as written: all files in it at any depth."""
+InputArchives = Annotated[str, External()]
+"""A folder, as written: the archives directly in it."""
 
 S = TypeVar("S", bound=Section)
 

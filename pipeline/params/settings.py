@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.cache import project_path
 from pipeline.params.plug_points import PlugPoint
-from pipeline.params.section import Section
+from pipeline.params.section import InputFile, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -240,7 +240,7 @@ class File(Section):
     dataset: str
     method: str
     backbone: str
-    weights: Annotated[str, AfterValidator(_weights)]
+    weights: Annotated[InputFile, AfterValidator(_weights)]
     seed: Seed
     localizer: str
     heatmap: HeatmapName

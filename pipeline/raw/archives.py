@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from pipeline.cache import sampled_digest as sampled_digest
 from pipeline.datasets import Slice
 from pipeline.errors import UserError
 
 AGAIN = "take it again from its source"
 BLOCK = 2**20
-SAMPLES = 64
 LARGEST_IMAGE = 2**28  # bytes that a file of an archive may take in memory
 LARGEST_TEXT = 2**26
 HEADERS = (
@@ -129,21 +129,6 @@ def md5(path: Path, progress: Callable[[int, int], None] = lambda done, total: N
             digest.update(block)
             done += len(block)
             progress(done, total)
-    return digest.hexdigest()
-
-
-def sampled_digest(path: Path) -> str:
-    """SHA-256 of a file's size and of 64 blocks of 1 MiB spread evenly over it, both ends included.
-
-    Tells archives, versions and truncated copies apart in a second, where reading 150 GB takes an
-    hour; not every single damaged byte is seen (damaged images are, when they are decoded).
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for i in range(SAMPLES):
-            file.seek(max(0, size - BLOCK) * i // (SAMPLES - 1))
-            digest.update(file.read(BLOCK))
     return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from pipeline import backbones, cache, code
 from pipeline.files import read_json, translate_errors, whole_directory, whole_file, write_json
 from pipeline.params import Params, leaves
+from pipeline.params.section import names_files
 from pipeline.runtime.distributed import share
 
 
@@ -27,9 +28,10 @@ def training_params(params: Params) -> dict[str, Any]:
     """The parameters that decide the weights: no boxes, no evaluation, no number of workers."""
     method = {}
     for name, value in params.method_params.model_dump(mode="json").items():
-        extra = type(params.method_params).model_fields[name].json_schema_extra
-        marks = extra if isinstance(extra, dict) else {}
-        if marks.get("file") and value is not None and Path(value).is_file():
+        field = type(params.method_params).model_fields[name]
+        marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        named = value is not None and names_files(field.annotation, field.metadata)
+        if named and Path(value).is_file():
             value = cache.digest_file(Path(value))
         if marks.get("when") != "evaluation":
             method[name] = value

@@ -1,6 +1,8 @@
 """A copy of this repository as a user has it: a Git and DVC project of its own, made small."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +53,15 @@ class Project:
         )
         assert done.returncode == 0 or not check, f"{' '.join(command)}\n{done.stdout}"
         return done
+
+    def run_stages(self, *command: str) -> list[str]:
+        """The stages that a DVC command runs."""
+        return re.findall(r"Running stage '([^']+)'", self.run(*command).stdout)
+
+    def changed(self, *targets: str) -> set[str]:
+        """Stages that DVC calls changed; `inputs`, which it always does, is left out."""
+        status = json.loads(self.run("dvc", "status", "--json", *targets).stdout)
+        return {stage for stage, why in status.items() if why != ["always changed"]}
 
     def environment(self) -> dict[str, str]:
         outer = {

@@ -18,7 +18,7 @@ from pipeline import tables
 from pipeline.cache import project_path
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report
 from pipeline.errors import UserError
-from pipeline.params.section import DatasetSection
+from pipeline.params.section import DatasetSection, InputFile
 from pipeline.raw import archives, coordinates
 from pipeline.raw.download import fetch, is_url
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Params(DatasetSection):
     """Where the archive is."""
 
-    archive: str
+    archive: InputFile
     """An address (http, https) or a file; 1.1 GB as published."""
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
     """Of the archive; null: not checked."""

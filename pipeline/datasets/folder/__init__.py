@@ -21,7 +21,7 @@ from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, SplitName, draw
 from pipeline.datasets.folder import layout, lists
 from pipeline.errors import UserError
 from pipeline.files import write_csv
-from pipeline.params.section import DatasetSection
+from pipeline.params.section import DatasetSection, InputFile, InputFolder
 from pipeline.params.settings import Seed
 
 MANIFEST = "images.csv"
@@ -35,13 +35,13 @@ class Params(DatasetSection):
 
     own_val = True
 
-    images: str
+    images: InputFolder
     """A folder of one folder per class, or of the splits train, val and test with these."""
-    boxes: str | None
+    boxes: InputFile | None
     """CSV of image_id, x0, y0, x1, y1, a line per box; null: no box scores."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
     """Of each class, drawn from the images whose split neither a folder nor the CSV `split` says."""
-    split: str | None
+    split: InputFile | None
     """CSV of image_id and split (train, test, or val for a held-out part of your own)."""
     split_seed: Seed
 

@@ -21,7 +21,7 @@ from pipeline.cache import project_path
 from pipeline.datasets import NO_BOXES, Dataset, Entry, Report, Slice
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_file, write_json
-from pipeline.params.section import DatasetSection
+from pipeline.params.section import DatasetSection, InputArchives
 from pipeline.raw import archives, coordinates
 
 TRAIN = "ILSVRC2012_img_train.tar"
@@ -37,7 +37,7 @@ WINDOW = 2048  # images that are read in the order in which they lie
 class Params(DatasetSection):
     """Where the archives are."""
 
-    root: str
+    root: InputArchives
     """The folder that holds the official archives."""
 
     def without_val_boxes(self) -> str | None:
