@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
 from pipeline.output_folder import OutputFolder
 from pipeline.raw import images
+from pipeline.raw.walk import is_image, walk
 
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
@@ -117,11 +118,12 @@ def root_of(given: Path) -> Path:
 
 
 def find_images(given: Path) -> list[Path]:
-    """Every image file at or below `given`, sorted. Raises UserError if there is none."""
-    candidates = sorted(given.rglob("*")) if given.is_dir() else [given]
-    found = [
-        path for path in candidates if path.is_file() and path.suffix.lower() in images.EXTENSIONS
-    ]
+    """Every image file at or below `given`, sorted. Raises UserError if there is none.
+
+    Hidden files and folders are left out, as preprocess does, and pictures that an earlier run made.
+    """
+    candidates = walk(given) if given.is_dir() else [given] if given.is_file() else []
+    found = sorted(filter(is_image, candidates))
     if not found:
         raise UserError(
             f"no image in {given}; allowed: a folder or a file of {' '.join(images.EXTENSIONS)}"

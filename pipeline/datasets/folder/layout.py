@@ -14,7 +14,7 @@ from unicodedata import normalize
 from pipeline.datasets import SplitName
 from pipeline.errors import UserError
 from pipeline.raw.images import EXTENSIONS
-from pipeline.raw.walk import is_image, walk
+from pipeline.raw.walk import is_entered, is_image, walk
 from pipeline.tables import shortened
 
 SPLIT_FOLDERS: Mapping[str, SplitName] = {
@@ -151,7 +151,7 @@ def _holding(found: Sequence[Path], *above: str) -> set[str]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if is_entered(path))
 
 
 def _say_merged(
