@@ -37,8 +37,9 @@ def main(options: argparse.Namespace) -> None:
 
 def listing() -> str:
     """One line for each preset."""
-    width = max(map(len, presets.PRESETS))
-    return "\n".join(f"{name:{width}}  {preset.title}" for name, preset in presets.PRESETS.items())
+    names = presets.names()
+    width = max(map(len, names))
+    return "\n".join(f"{name:{width}}  {presets.title(name)}" for name in names)
 
 
 def overrides(given: list[str]) -> dict[str, Any]:
@@ -58,8 +59,7 @@ def apply(name: str, own: Mapping[str, Any], path: Path = params.FILE) -> str:
     Whole or not at all: what would not pass the check is not written.
     """
     before = params.read(path)
-    text = path.read_text("utf-8")
-    after = presets.rewritten(text, presets.values_of(name, before, own))
+    after = presets.applied(name, before, own)
     params.load_all(path, after)
     write_text(path, after)
     changes = difference(before, yamlfile.parse(after, str(path)))
@@ -70,8 +70,9 @@ def apply(name: str, own: Mapping[str, Any], path: Path = params.FILE) -> str:
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """One line for each value that is not the same: `train.epochs: 14 → 50`."""
     old, new = params.leaves(before), params.leaves(after)
-    return [
-        f"  {key}: {section.shown(old[key])} → {section.shown(new[key])}"
-        for key in new
-        if old[key] != new[key]
-    ]
+    keys = [key for key in {**new, **old} if old.get(key, ...) != new.get(key, ...)]
+    return [f"  {key}: {_shown(old, key)} → {_shown(new, key)}" for key in keys]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return section.shown(values[key]) if key in values else "absent"

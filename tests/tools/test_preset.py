@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
-from pipeline.presets import PRESETS
+from pipeline import params, presets
 from stages import entry
 from tools import preset, wsol
 
@@ -36,8 +35,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
 
 def test_presets_are_listed_in_one_line_each(run) -> None:  # type: ignore[no-untyped-def]
     lines = run()
-    assert [line.split()[0] for line in lines] == list(PRESETS)
-    assert all(PRESETS[line.split()[0]].title in line for line in lines)
+    assert [line.split()[0] for line in lines] == presets.names()
+    assert all(presets.title(line.split()[0]) in line for line in lines)
     assert max(map(len, lines)) <= 100
 
 
@@ -51,6 +50,10 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
     assert (read.dataset, read.backbone, read.train.epochs) == ("cub", "resnet50", 3)
     assert read.train.learning_rate == 0.001
     assert run("cub-resnet50", "-S", "train.epochs=3") == [
+        "params.yaml: cub-resnet50, 1 value changed",
+        "  methods.ass.plug_points: [pool4, last] → [pool3, pool4, conv5_3]",
+    ]
+    assert run("cub-resnet50", "-S", "train.epochs=3") == [
         "params.yaml: cub-resnet50, 0 values changed"
     ]
 
@@ -58,7 +61,7 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
 @pytest.mark.parametrize(
     ("arguments", "problems"),
     [
-        (["nope"], [f"'nope' is no preset; allowed: {', '.join(PRESETS)}"]),
+        (["nope"], [f"unknown preset 'nope'; allowed: {', '.join(presets.names())}"]),
         (["-S", "seed=1"], ["-S goes with a preset; single values are changed in params.yaml"]),
         (["birds", "-S", "seed"], ["-S 'seed' has no value; allowed: key=value"]),
         (["birds", "-S", "seed=[1"], ["-S seed: line 1: invalid YAML: expected ',' or ']', but "
