@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import pictures
+from pipeline import coco, pictures
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
 from pipeline.output_folder import OutputFolder
@@ -104,7 +104,9 @@ def main(arguments: argparse.Namespace) -> None:
                 f"none of the {len(found)} images can be read: {'; '.join(unreadable[:3])}"
             )
         write_csv(partial / "boxes.csv", rows, COLUMNS)
-        write_json(partial / "coco.json", coco(rows, annotated, predictor.class_names))
+        names = predictor.class_names
+        write_json(partial / "coco.json", coco.dataset(rows, annotated, names))
+        write_json(partial / "coco_results.json", coco.results(rows, names))
     for problem in unreadable:
         tqdm.write(f"skipped: {problem}")
     print(f"{len(rows)} images: {arguments.out}/boxes.csv, {arguments.out}/coco.json", end="")
@@ -146,31 +148,3 @@ def read_batches(
             batch = []
     if batch:
         yield batch
-
-
-def coco(
-    rows: list[dict[str, Any]], annotated: list[dict[str, Any]], class_names: list[str]
-) -> dict[str, Any]:
-    """The boxes in COCO's layout: x, y, width, height in pixels of the image as shown."""
-    numbers = {name: number for number, name in enumerate(class_names, 1)}
-    return {
-        "images": [{"id": i, **image} for i, image in enumerate(annotated, 1)],
-        "annotations": [
-            {
-                "id": i,
-                "image_id": i,
-                "category_id": numbers[row["label"]],
-                "bbox": [
-                    row["x0"],
-                    row["y0"],
-                    round(row["x1"] - row["x0"], 2),
-                    round(row["y1"] - row["y0"], 2),
-                ],
-                "area": round((row["x1"] - row["x0"]) * (row["y1"] - row["y0"]), 2),
-                "score": row["score"],
-                "iscrowd": 0,
-            }
-            for i, row in enumerate(rows, 1)
-        ],
-        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
-    }

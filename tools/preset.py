@@ -49,8 +49,24 @@ def overrides(given: list[str]) -> dict[str, Any]:
         key, equals, text = argument.partition("=")
         if not equals:
             raise UserError(f"-S {argument!r} has no value; allowed: key=value")
-        values[key] = yamlfile.parse(text, f"-S {key}")
+        values[key] = value_of(key, text)
     return values
+
+
+def value_of(key: str, text: str) -> Any:
+    """`text` read as YAML; UserError where that would not be the text the user typed."""
+    quoting = f"a text with brackets, quotes, # or : needs quotes of its own: -S \"{key}='…'\""
+    try:
+        value = yamlfile.parse(text, f"-S {key}")
+    except UserError as error:
+        problems = error.problems
+        raise UserError(
+            [f"{line}; {quoting}" if "invalid YAML" in line else line for line in problems]
+        ) from None
+    plain = isinstance(value, str) and not text.lstrip().startswith(("'", '"'))
+    if (plain and value != text.strip()) or (isinstance(value, dict) and "{" not in text):
+        raise UserError(f"-S {key} is read as {section.shown(value)}, not as {text!r}; {quoting}")
+    return value
 
 
 def apply(name: str, own: Mapping[str, Any], path: Path = params.FILE) -> str:

@@ -36,6 +36,9 @@ def load_weights(backbone: Backbone, weights: str) -> Classifier | None:
     if weights == "none":
         return None
     state = _download(backbone) if weights == "imagenet" else _read(Path(weights))
+    for name, tensor in state.items():
+        if reason := _unusable(tensor):
+            raise _refusal(weights, f"its entry {name} {reason}", backbone)
     expected = backbone.trunk.state_dict()
     given = {k: v for k, v in state.items() if not k.startswith(backbone.classifier)}
     # Batch norm's step counters play no part, and files older than PyTorch 0.4.1 lack them.
@@ -121,6 +124,19 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         names = ", ".join(map(str, state))[:80]
         raise _refusal(str(path), f"it holds a dict of {names}, not tensors by name")
     return state
+
+
+def _unusable(tensor: Tensor) -> str:
+    """Why a network cannot be filled with `tensor`; empty if it can."""
+    if tensor.is_meta:
+        return "has no values (a meta tensor)"
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return "is sparse or nested"
+    if tensor.is_quantized or tensor.is_complex():
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, not real numbers"
+    if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        return "holds NaN or infinity"
+    return ""
 
 
 def _line(error: Exception) -> str:

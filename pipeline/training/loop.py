@@ -101,6 +101,7 @@ def train(
         with _refusals_told(params.train, epoch):
             record = _epoch(model, step, optimizer, train_loader, params, epoch, device, progress)
         record |= _validate(model, val_loader, params, device)
+        _refuse_non_finite_record(record, params.train)
         history.append(record)
         if distributed.share().leads:
             checkpoint.save(
@@ -276,6 +277,17 @@ def _refuse_non_finite(losses: Tensor, settings: Train, epoch: int, steps: int) 
         raise UserError(
             f"the loss is not finite at epoch {epoch}, step {step + 1} of {steps}, learning rate "
             f"{rate:g}; the last good state is that of epoch {epoch - 1}; "
+            "lower train.learning_rate in params.yaml"
+        )
+
+
+def _refuse_non_finite_record(record: Epoch, settings: Train) -> None:
+    """The validation loss and what a method counts, which no JSON file could hold either."""
+    if bad := [name for name, value in record.items() if not math.isfinite(value)]:
+        epoch = int(record["epoch"])
+        raise UserError(
+            f"{', '.join(bad)} is not finite at epoch {epoch}, learning rate "
+            f"{record['learning_rate']:g}; the last good state is that of epoch {epoch - 1}; "
             "lower train.learning_rate in params.yaml"
         )
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from pipeline import params, presets
+from pipeline.params import yamlfile
 from stages import entry
 from tools import preset, wsol
 
@@ -65,7 +67,12 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
         (["-S", "seed=1"], ["-S goes with a preset; single values are changed in params.yaml"]),
         (["birds", "-S", "seed"], ["-S 'seed' has no value; allowed: key=value"]),
         (["birds", "-S", "seed=[1"], ["-S seed: line 1: invalid YAML: expected ',' or ']', but "
-         "got '<stream end>' while parsing a flow sequence"]),
+         "got '<stream end>' while parsing a flow sequence; a text with brackets, quotes, # or : needs "
+         "quotes of its own: -S \"seed='…'\""]),
+        (["birds", "-S", "weights=a #1.pth"], ["-S weights is read as 'a', not as 'a #1.pth'; a text "
+         "with brackets, quotes, # or : needs quotes of its own: -S \"weights='…'\""]),
+        (["birds", "-S", "weights=my: w.pth"], ["-S weights is read as a section, not as 'my: w.pth'; "
+         "a text with brackets, quotes, # or : needs quotes of its own: -S \"weights='…'\""]),
         (["birds", "-S", "sede=1", "-S", "train.epoch=2"],
          ["sede is unknown; did you mean seed?",
           "train.epoch is unknown; did you mean train.epochs?"]),
@@ -89,3 +96,20 @@ def test_a_mistake_changes_nothing(run, arguments: list[str], problems: list[str
 def test_a_small_number_is_written_so_that_it_is_read_back(run) -> None:  # type: ignore[no-untyped-def]
     run("quick", "-S", "train.learning_rate=0.00001")
     assert params.load().train.learning_rate == 0.00001
+
+
+@pytest.mark.parametrize(
+    "name", ["Vögel 鳥", "[x] of y", "it's", "50% #1", "a: b", "{a}", "-", "a, b", "no"]
+)
+def test_any_path_can_be_given_with_quotes_of_its_own(name: str) -> None:
+    quoted = f'"{name}"' if "'" in name else f"'{name}'"
+    parsed = OverridesParser.create().parse_override(f"k={quoted}")  # how DVC reads its -S
+    assert parsed.value() == name
+    assert preset.overrides([f"datasets.folder.images={quoted}"]) == {
+        "datasets.folder.images": name
+    }
+
+
+@pytest.mark.parametrize("text", ["/tmp/Vögel", "C:/x y", "a,b", "3", "[pool3, last]", "", "null"])
+def test_what_needs_no_quotes_is_taken_as_before(text: str) -> None:
+    assert preset.overrides([f"k={text}"]) == {"k": yamlfile.parse(text, "k")}

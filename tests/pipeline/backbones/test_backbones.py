@@ -1,8 +1,10 @@
 """Backbones: where they are cut, what fills them, and what cannot."""
 
 import copy
+import math
 import pickle
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +276,33 @@ def test_a_dict_of_numbers_is_no_state_dict(tmp_path: Path) -> None:
     torch.save({0: torch.zeros(3), 1: torch.zeros(3)}, tmp_path / "w.pth")
     reason = refusal("vgg_small", str(tmp_path / "w.pth"))
     assert reason == "it holds a dict of 0, 1, not tensors by name"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: t.clone().index_fill_(0, torch.tensor([0]), math.nan), "holds NaN or infinity"),
+        (lambda t: t.clone().index_fill_(0, torch.tensor([1]), -math.inf), "holds NaN or infinity"),
+        (lambda t: t.half() * 1e6, "holds NaN or infinity"),
+        (lambda t: t.to(torch.complex64), "holds complex64, not real numbers"),
+        (lambda t: t.to("meta"), "has no values (a meta tensor)"),
+        (lambda t: t.to_sparse(), "is sparse or nested"),
+        (lambda t: t.flatten(1).to_sparse_csr(), "is sparse or nested"),
+        (
+            lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+            "holds qint8, not real numbers",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, on sparse and quantized tensors
+def test_entries_without_ordinary_values_are_refused(
+    change: Callable[[Tensor], Tensor], reason: str, tmp_path: Path
+) -> None:
+    state = published("vgg_small")
+    name = next(k for k, v in state.items() if v.dim() == 4)
+    state[name] = change(state[name])
+    torch.save(state, tmp_path / "w.pth")
+    assert refusal("vgg_small", str(tmp_path / "w.pth")) == f"its entry {name} {reason}"
 
 
 def test_a_tensor_is_no_state_dict(tmp_path: Path) -> None:

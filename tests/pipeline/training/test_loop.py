@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,26 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rate(tmp_path: Path, prep
         train(tmp_path, prepared, train__learning_rate=1e30)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_stops_too(
+    value: float, tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loop._validate
+
+    def broken(*given: Any) -> Any:
+        found = plain(*given)
+        return {**found, "val_loss": value} if len(list(tmp_path.rglob("state.pt"))) else found
+
+    monkeypatch.setattr(loop, "_validate", broken)
+    for _ in range(2):  # and again for who tries again
+        with pytest.raises(UserError) as raised:
+            train(tmp_path, prepared, train__epochs=2)
+        assert str(raised.value).startswith("val_loss is not finite at epoch 2, learning rate 0.0")
+        assert str(raised.value).endswith(
+            "; the last good state is that of epoch 1; lower train.learning_rate in params.yaml"
+        )
+
+
 def losses(folder: Path, prepared: Path, **changes: object) -> list[float]:
     folder.mkdir()
     _, history = train(folder, prepared, train__epochs=2, **changes)
@@ -119,6 +140,7 @@ def test_a_compiled_step_agrees_with_a_plain_one(tmp_path: Path, prepared: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from pipeline import params
 from pipeline.training import loop as training
 from pipeline.training.checkpoint import Checkpoint
