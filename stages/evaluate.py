@@ -22,7 +22,7 @@ from pipeline.model.reader import Reader, resolve
 from pipeline.params import Params
 from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
-from stages import sharing
+from stages import entry, sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
 PER_IMAGE = [
@@ -106,7 +106,11 @@ def _pass(
             + ("prepare.val_fraction" if split == "val" else "datasets.*.test_fraction")
             + " decides how many it gets"
         )
-    kept = Kept.of(reader, sha256, PREPARED, split, mib=mib)
+    kept = Kept.of(
+        *(reader, sha256, PREPARED, split),
+        mib=mib,
+        say=lambda line: tqdm.write(f"{title}: {split}: {line}"),
+    )
     if why := distributed.agreed(kept.missing(reader.outputs)):
         each = reader.passes
         cost = f"{total * each} forward passes, {each} per image" if each > 1 else "forward pass"
@@ -197,4 +201,4 @@ def view(
 
 
 if __name__ == "__main__":
-    sharing.run(main, __doc__)
+    sharing.run(main, __doc__, entry.NOTHING_HALF)

@@ -51,4 +51,4 @@ def processes(images: int) -> int:
 
 
 if __name__ == "__main__":
-    entry.run(main, __doc__)
+    entry.run(main, __doc__, "finished files are kept; the same command continues after them")

@@ -20,11 +20,13 @@ from pipeline.runtime import distributed
 from pipeline.runtime.devices import pick_device
 from stages import entry
 
+KEPT = "finished epochs are kept; the same command continues after them"
 
-def run(main: Callable[[], None], description: str | None = None) -> None:
+
+def run(main: Callable[[], None], description: str | None = None, kept: str = KEPT) -> None:
     """Call `main` as `entry.run` does, in as many processes as share the work."""
     is_member = "LOCAL_RANK" in os.environ
-    entry.run(lambda: _member(main) if is_member else _alone_or_launched(main), description)
+    entry.run(lambda: _member(main) if is_member else _alone_or_launched(main), description, kept)
 
 
 def _alone_or_launched(main: Callable[[], None]) -> None:
@@ -71,7 +73,7 @@ def _launch(count: int) -> None:
         if code < 0:
             raise UserError(
                 f"a process that shares the work was killed ({signal.Signals(-code).name}), perhaps for want "
-                "of memory; what was finished is kept; the same command goes on"
+                "of memory; finished epochs are kept; the same command continues after them"
             ) from error
         sys.exit(code)
     except SignalException as error:

@@ -52,7 +52,8 @@ def trained(
     """The trained model and its history: from this very training finished before, or by training now."""
     meta = packed.read_meta(PREPARED)
     leads = distributed.share().leads
-    if (done := distributed.agreed(checkpoint.finished() if leads else None)) is not None:
+    finished = checkpoint.finished(tqdm.write) if leads else None
+    if (done := distributed.agreed(finished)) is not None:
         state, history = done
         model = methods.build(
             settings.method,

@@ -1,10 +1,14 @@
 """Prepared images → batches: decoded once and kept if they fit in memory, else by worker processes."""
 
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +61,31 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.chunks)
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Deliver the signal after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _let_the_parent_speak(worker: int) -> None:
+    """In a decoding process: Ctrl-C is the parent's, and so is what to say when it has gone.
+
+    The thread that hands decoded images over would print a traceback where the parent ends first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    shown = sys.excepthook
+
+    def only_what_is_not_the_end(kind: type[BaseException], error: BaseException, at: Any) -> None:
+        if not isinstance(error, OSError | EOFError | KeyboardInterrupt):
+            shown(kind, error, at)
+
+    sys.excepthook = only_what_is_not_the_end
 
 
 class Loader:
@@ -149,9 +178,12 @@ class Loader:
                 persistent_workers=self.workers > 0,
                 prefetch_factor=AHEAD if self.workers else None,
                 pin_memory=self.pin,
+                worker_init_fn=_let_the_parent_speak,
             )
         try:
-            yield from self._loader
+            with _blocked(signal.SIGINT):  # the workers that it starts inherit that
+                batches = iter(self._loader)
+            yield from batches
         except (RuntimeError, ConnectionError, EOFError) as error:
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise

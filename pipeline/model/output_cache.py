@@ -5,8 +5,8 @@ Named tensors, one row per image, each a memory-mapped .npy file, written as the
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from pipeline import backbones, cache, code
-from pipeline.files import whole_directory
+from pipeline.errors import UserError
+from pipeline.files import FULL, whole_directory
 from pipeline.model.reader import Reader
 from pipeline.training.checkpoint import environment
 
+BLOCK = 2**20
+Say = Callable[[str], None]
 Rows = dict[str, Tensor]
 
 DECIDE = ("localizer", "heatmap", "heatmaps", "input", "precision")
@@ -31,10 +34,11 @@ class Kept:
 
     folder: Path
     limit: int
+    say: Say = lambda line: None
 
     @classmethod
     def of(
-        cls, reader: Reader, model_sha256: str, prepared: Path, split: str, *, mib: int
+        cls, reader: Reader, model_sha256: str, prepared: Path, split: str, *, mib: int, say: Say
     ) -> "Kept":
         """Named by all that decides them: weights, data, geometry, precision, the method's params, code.
 
@@ -61,14 +65,17 @@ class Kept:
                 *environment(),
             ],
         )
-        return cls(cache.store("readings", name), mib * 2**20)
+        return cls(cache.store("readings", name), mib * 2**20, say)
 
     def missing(self, names: Sequence[str]) -> str | None:
         """Why a forward pass must give the named tensors; None if they are all here."""
         if not self.folder.exists():
             return "this model has not been evaluated so before"
         if absent := [name for name in names if not self._file(name).exists()]:
-            return f"the {' and '.join(absent)} take more than evaluate.keep_mib in params.yaml"
+            return (
+                f"the {' and '.join(absent)} were not kept: more than evaluate.keep_mib in params.yaml, "
+                "or more than the disk had room for"
+            )
         return None
 
     def rows(self, names: Sequence[str], index: slice | list[int]) -> Rows:
@@ -84,9 +91,18 @@ class Kept:
 
     @contextmanager
     def recording(self, images: int) -> Iterator["Recorder"]:
-        """Write readings of `images` images: whole, if the block ends well, or not at all."""
-        with whole_directory(self.folder) as partial:
-            yield Recorder(partial, images, self.limit)
+        """Write readings of `images` images: whole, if the block ends well, or not at all.
+
+        On a full disk nothing more is recorded, and the work goes through without.
+        """
+        with ExitStack() as stack:
+            try:
+                partial = stack.enter_context(whole_directory(self.folder))
+            except UserError as error:
+                self.say(f"heatmaps are not kept: {error}")
+                yield Recorder(self.folder, images, 0, self.say)
+                return
+            yield Recorder(partial, images, self.limit, self.say)
         self._let_go()
 
     def _file(self, name: str) -> Path:
@@ -109,6 +125,7 @@ class Recorder:
     folder: Path
     images: int
     room: int
+    say: Say = lambda line: None
 
     def __post_init__(self) -> None:
         self._files: dict[str, np.memmap[tuple[int, ...], np.dtype[np.float32]] | None] = {}
@@ -134,6 +151,31 @@ class Recorder:
         self.room -= int(np.prod(shape)) * rows.itemsize
         if self.room < 0:
             return None
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode="w+", dtype=rows.dtype, shape=shape
-        )
+        path = self.folder / f"{name}.npy"
+        try:
+            file = np.lib.format.open_memmap(path, mode="w+", dtype=rows.dtype, shape=shape)
+            _reserve(path)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            path.unlink(missing_ok=True)
+            self.room = -1
+            self.say(
+                f"the disk is full: the {name} are not kept, and are computed again when needed"
+            )
+            return None
+        return file
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk's room for a sparse file: a page without any ends the process (SIGBUS)."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        for start in range(0, size, BLOCK):
+            file.seek(start)
+            block = file.read(BLOCK)
+            file.seek(start)
+            file.write(block)

@@ -6,22 +6,26 @@ afterwards the finished weights, so that the same training asked for twice (by t
 ablation, or by variants that differ only in how boxes are read) is done once.
 """
 
-import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline import backbones, cache, code
-from pipeline.files import read_json, translate_errors, whole_directory, whole_file, write_json
+from pipeline.files import read_json, recover, whole_directory, whole_file, write_json, write_text
 from pipeline.params import Params, leaves
 from pipeline.params.section import names_files
 from pipeline.runtime.distributed import share
+
+Say = Callable[[str], None]
+Finished = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
 
 
 def training_params(params: Params) -> dict[str, Any]:
@@ -99,9 +103,15 @@ class Checkpoint:
         """The state after the last finished epoch."""
         return self.folder / "state.pt"
 
-    def load(self) -> dict[str, Any] | None:
-        """The state after the last finished epoch, on the CPU, or None."""
+    def load(self, say: Say = lambda line: None) -> dict[str, Any] | None:
+        """The state after the last finished epoch, on the CPU, or None.
+
+        A damaged one is set aside, and the training starts afresh.
+        """
         if not self.state.exists():
+            return None
+        if cache.digest_file(self.state) not in self._digests():
+            self._set_aside(self.state, say, "this training starts afresh")
             return None
         state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
@@ -111,14 +121,28 @@ class Checkpoint:
 
         Raises UserError when the disk is full; the state before it stays.
         """
-        with (
-            translate_errors(self.state),
-            whole_file(self.state) as partial,
-            partial.open("wb") as file,
-        ):
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with whole_file(self.state) as partial:
+            with partial.open("wb") as file:
+                torch.save(state, file)
+            # Both digests, since the two files cannot be replaced at one moment.
+            digests = [*self._digests()[-1:], cache.digest_file(partial)]
+            write_text(self._digest_list, "\n".join(digests))
+
+    @property
+    def _digest_list(self) -> Path:
+        return self.folder / "state.sha256"
+
+    def _digests(self) -> list[str]:
+        try:
+            return self._digest_list.read_text("utf-8").split()
+        except (OSError, ValueError):
+            return []
+
+    def _set_aside(self, path: Path, say: Say, therefore: str) -> None:
+        aside = path.with_name(f"{path.name}.damaged")
+        _remove(aside)
+        path.rename(aside)
+        say(f"{path} is damaged: set aside as {aside.name}; {therefore}")
 
     def begin(self, params: Params) -> str | None:
         """Note what the training is of; a line about one that was cut short and is like it, or None.
@@ -131,9 +155,12 @@ class Checkpoint:
         if not self.state.exists():
             same = ("dataset", "method", "backbone", "seed")
             for path in self.folder.parent.glob("*/settings.json"):
-                theirs = read_json(path)
-                left = Checkpoint(path.parent)
-                if left.state.exists() and all(theirs[key] == mine[key] for key in same):
+                try:
+                    theirs = read_json(path)
+                    alike = all(theirs[key] == mine[key] for key in same)
+                except (OSError, ValueError, KeyError, TypeError):
+                    continue  # damaged, and another training's
+                if alike and Checkpoint(path.parent).state.exists():
                     line = (
                         "a training that was cut short is left as it is, since it differs in "
                         f"{differences(theirs, mine)}; this one starts afresh"
@@ -141,19 +168,34 @@ class Checkpoint:
         write_json(self.folder / "settings.json", mine)
         return line
 
-    def finished(self) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]] | None:
-        """Weights and history of a training that has ended, or None."""
-        if not self.weights.exists():
+    def finished(self, say: Say = lambda line: None) -> Finished | None:
+        """Weights and history of a training that has ended, or None; damaged ones are set aside."""
+        folder = self.weights.parent
+        recover(folder)
+        if not folder.exists():
             return None
-        return load_file(self.weights), read_json(self.weights.with_name("history.json"))["epochs"]
+        try:
+            history = read_json(folder / "history.json")
+            if cache.digest_file(self.weights) == history["sha256"]:
+                return load_file(self.weights), history["epochs"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            pass
+        self._set_aside(folder, say, "this training is done again")
+        return None
 
     def finish(self, model: torch.nn.Module, history: list[dict[str, float]]) -> None:
         """Keep the finished weights in place of the running state."""
         with whole_directory(self.weights.parent) as partial:
             save_weights(model, partial / self.weights.name)
-            write_json(partial / "history.json", {"epochs": history})
-        self.state.unlink(missing_ok=True)
+            sha256 = cache.digest_file(partial / self.weights.name)
+            write_json(partial / "history.json", {"sha256": sha256, "epochs": history})
+        for left in (self.state, self._digest_list, *self.folder.glob("*.damaged")):
+            _remove(left)
         _forget_old(self.folder.parent)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def save_weights(model: torch.nn.Module, path: Path) -> None:
@@ -174,7 +216,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _forget_old(store: Path, keep_bytes: int = 4 * 2**30) -> None:
-    """Drop the trainings not used for longest, beyond `keep_bytes` in all;"""
+    """Drop the trainings not used for longest, beyond `keep_bytes` in all."""
     total = 0
     states = [*store.glob("*/finished/weights.safetensors"), *store.glob("*/state.pt")]
     for path in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):

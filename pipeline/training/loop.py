@@ -78,7 +78,7 @@ def train(
 
     images = _by_class(train_loader, params, device)
     history: list[Epoch] = []
-    state = checkpoint.load() if distributed.share().leads else None
+    state = checkpoint.load(progress.on_note) if distributed.share().leads else None
     if (state := distributed.agreed(state)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -151,7 +151,7 @@ def test_ctrl_c_says_so_and_it_goes_on(project: Project, whole: dict[str, bytes]
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to the workers too
     output, _ = running.communicate()
     assert running.returncode == 130
-    assert output.splitlines()[-1].startswith("interrupted: what was finished is kept;")
+    assert output.splitlines()[-1].startswith("interrupted: finished files are kept;")
     assert "Traceback" not in output
     code, output = project.run("preprocess", folder)
     assert (code, contents(folder)) == (0, whole)

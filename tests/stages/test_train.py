@@ -41,7 +41,7 @@ def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path, prepa
     folder = place(tmp_path / "p", prepared, **settings)
     code, said = stopped(folder, signal.SIGINT)
     assert code == 130
-    assert "interrupted: what was finished is kept; the same command goes on" in said
+    assert "interrupted: finished epochs are kept; the same command continues after them" in said
     assert "Traceback" not in said
     assert not (folder / "models").exists()
     again = command(folder, *TRAIN)

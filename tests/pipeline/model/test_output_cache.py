@@ -39,7 +39,9 @@ def reader(settings: Params, selection: str = "fixed", asked: bool = True) -> Re
 
 
 def kept_of(settings: Params, prepared: Path, model: str = "model", split: str = "test") -> Kept:
-    return Kept.of(reader(settings), model, prepared, split, mib=settings.evaluate.keep_mib)
+    return Kept.of(
+        reader(settings), model, prepared, split, mib=settings.evaluate.keep_mib, say=print
+    )
 
 
 def evaluated(
