@@ -10,5 +10,7 @@ class UserError(Exception):
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        given = [problems] if isinstance(problems, str) else problems
+        # A file name may hold a newline, and would forge a line.
+        self.problems = [problem.replace("\n", "\\n") for problem in given]
         super().__init__("\n".join(self.problems))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import UserError
+from pipeline.text import uncell
 
 Row = dict[str, str]
 
@@ -79,7 +80,7 @@ def read(path: Path, columns: Sequence[str], name: str = "") -> list[Line]:
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         for cells in _filled(reader):
-            values = [cell.strip() for cell in cells]
+            values = [uncell(cell.strip()) for cell in cells]
             if values == header:
                 continue
             if any(values[len(header) :]):

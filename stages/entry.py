@@ -9,6 +9,7 @@ from types import FrameType
 
 from pipeline.errors import UserError
 from pipeline.files import disk_problem
+from pipeline.text import screened
 
 NOTHING_HALF = "nothing half-written is left; run the same command again"
 
@@ -26,6 +27,7 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
+@screened()
 def run(main: Callable[[], None], description: str | None = None, kept: str = NOTHING_HALF) -> None:
     """Call `main`; exit 2 on a user's mistake or a full disk, 130 on Ctrl-C.
 

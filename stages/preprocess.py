@@ -7,6 +7,7 @@ import os
 
 from pipeline import cache, datasets, packed, params, prepare
 from pipeline.files import translate_errors
+from pipeline.text import line
 from stages import entry
 from stages.layout import PREPARED, RAW
 from stages.progress import Bar
@@ -34,7 +35,7 @@ def main() -> None:
             )
         cache.hand_over(finished, packed.files(finished), PREPARED)
     for image, reason in meta.unreadable.items():
-        print(f"left out: {image}: {reason}")
+        print(line(f"left out: {image}: {reason}"))
     for image, box in meta.invalid_boxes.items():
         print(
             f"box left out: {image}: {box} is not x0 < x1, y0 < y1; the image counts as one without box"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pipeline import text
 from pipeline.errors import UserError
 from pipeline.files import write_csv
 
@@ -198,7 +199,7 @@ def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for values in rows:
-        cells = [str(values[name]) for name in COLUMNS[:6]]
+        cells = [text.markdown(str(values[name])) for name in COLUMNS[:6]]
         cells += [
             f"{values[name]:.1f} [{values[f'{name}_low']:.1f}, {values[f'{name}_high']:.1f}]"
             if name in values

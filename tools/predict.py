@@ -17,6 +17,7 @@ from pipeline.files import write_csv, write_json
 from pipeline.output_folder import OutputFolder
 from pipeline.raw import images
 from pipeline.raw.walk import is_image, walk
+from pipeline.text import line
 
 COLUMNS = ["image", "label", "score", "x0", "y0", "x1", "y1"]
 
@@ -108,7 +109,7 @@ def main(arguments: argparse.Namespace) -> None:
         write_json(partial / "coco.json", coco.dataset(rows, annotated, names))
         write_json(partial / "coco_results.json", coco.results(rows, names))
     for problem in unreadable:
-        tqdm.write(f"skipped: {problem}")
+        tqdm.write(f"skipped: {line(problem)}")
     print(f"{len(rows)} images: {arguments.out}/boxes.csv, {arguments.out}/coco.json", end="")
     for made, folder in ((arguments.heatmaps, "heatmaps"), (not arguments.no_pictures, "pictures")):
         print(f", {arguments.out}/{folder}/" if made else "", end="")

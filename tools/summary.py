@@ -4,7 +4,6 @@ wsol summary
 """
 
 import argparse
-import io
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ↑ shows ?
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="replace")  # a terminal without ↑ shows ?
     print(summary(read()))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.text import uncell
+
 
 def figures(localization: Mapping[str, Any]) -> dict[str, float]:
     """`loc/<name>` in percent, and the ends `_low` and `_high` of its 95 % interval."""
@@ -34,4 +36,4 @@ def _value(text: str) -> float | int | str | None:
             return kind(text)
         except ValueError:
             pass
-    return text or None
+    return uncell(text) or None

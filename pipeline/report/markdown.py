@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.evaluation.runs import Figure
+from pipeline.text import markdown
 
 NONE = "–"
 
@@ -33,7 +34,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
     The first `left` columns are aligned left, the others (numbers) right.
     """
-    lines = [[text.replace("|", "\\|") for text in row] for row in (header, *rows)]
+    lines = [[markdown(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * (w - 1) + ("-" if i < left else ":") for i, w in enumerate(widths)]
     padded = [
