@@ -68,6 +68,7 @@ def evaluate(model: Method, settings: Params, folder: Path, sha256: str, title: 
     Processes that share the work all know the result; the first one writes it.
     """
     meta = packed.read_meta(PREPARED)
+    packed.check_selection(meta, settings.box.selection)
     scoring = evaluator.Scoring.of(settings)
     reader = Reader(model, resolve(settings, model, meta.short_side))
     if split := reader.reading.box_rule.chosen_on:

@@ -25,6 +25,9 @@ SPLIT_FOLDERS: Mapping[str, SplitName] = {
     "test": "test",
 }
 
+Tree = defaultdict[tuple[str, ...], set[str]]
+"""The names of the folders that lie in a folder, given by its parts, and have images somewhere in them."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -44,7 +47,7 @@ def find(root: Path, say: Callable[[str], None]) -> list[Image]:
     found = sorted((p.relative_to(root) for p in files if is_image(p)), key=Path.as_posix)
     problems = _unusable(root, found)
     splits = _splits(root, found, problems)
-    _check_classes(root, splits, found, problems)
+    _check_classes(root, splits, _tree(found), problems)
     if problems:
         raise UserError(problems)
     say(
@@ -113,20 +116,20 @@ def _splits(root: Path, found: Sequence[Path], problems: list[str]) -> dict[str,
 
 
 def _check_classes(
-    root: Path, splits: Mapping[str, SplitName], found: Sequence[Path], problems: list[str]
+    root: Path, splits: Mapping[str, SplitName], tree: Tree, problems: list[str]
 ) -> None:
     """Add to `problems` folders without images, and what is one level too high."""
     train = next((name for name, split in splits.items() if split == "train"), None)
     above = (train,) if train else ()
-    classes = _holding(found, *above)
-    empty = [root / name for name in splits if not _holding(found, name)]
+    classes = tree[above]
+    empty = [root / name for name in splits if not tree[name,]]
     empty += [path for path in _folders(root.joinpath(*above)) if path.name not in classes]
     problems += [
         f"{path} has no image; allowed: files ending in {' '.join(EXTENSIONS)}"
         for path in dict.fromkeys(empty)
     ]
     for name in [] if splits else sorted(classes):
-        within = sorted(_holding(found, name))
+        within = sorted(tree[name,])
         if len(within) > 1 and all(folder.casefold() in SPLIT_FOLDERS for folder in within):
             problems.append(
                 f"{root / name} holds the splits {', '.join(within)}; if it is the data set, write "
@@ -134,7 +137,7 @@ def _check_classes(
                 f"the classes, as in {root}/{within[0]}/{name}"
             )
     if not problems and len({normalize("NFC", name) for name in classes}) < 2:
-        deeper = [root / name for name in classes if not splits and len(_holding(found, name)) > 1]
+        deeper = [root / name for name in classes if not splits and len(tree[name,]) > 1]
         hint = [
             f"; write datasets.folder.images: {path}, if that holds the classes" for path in deeper
         ]
@@ -144,10 +147,12 @@ def _check_classes(
         )
 
 
-def _holding(found: Sequence[Path], *above: str) -> set[str]:
-    """The names of the folders that have images somewhere in them and lie in the folder `above`."""
-    depth = len(above)
-    return {p.parts[depth] for p in found if len(p.parts) > depth + 1 and p.parts[:depth] == above}
+def _tree(found: Sequence[Path]) -> Tree:
+    tree: Tree = defaultdict(set)
+    for path in found:
+        for depth, name in enumerate(path.parts[:-1][:3]):
+            tree[path.parts[:depth]].add(name)
+    return tree
 
 
 def _folders(folder: Path) -> list[Path]:
