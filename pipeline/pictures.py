@@ -2,7 +2,7 @@
 
 Every function returns a PIL image and `save` writes it; the same numbers give the same bytes. Boxes
 are x0, y0, x1, y1, half-open edges in pixels of the image they are drawn on. Prediction green and
-solid, ground truth red and dashed (thesis, figures 18, 21, 30): told apart without colour too, and
+solid, ground truth red and dashed (thesis, figures 18 and 21): told apart without colour too, and
 both visible where they coincide.
 """
 

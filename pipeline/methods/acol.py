@@ -1,9 +1,9 @@
-"""Adversarial complementary learning: a second classifier learns from what the first has not used.
+"""Adversarial complementary learning: a second classifier learns from the regions that the first ignores.
 
 X. Zhang, Y. Wei, J. Feng, Y. Yang, T. Huang, "Adversarial Complementary Learning for Weakly Supervised
 Object Localization", CVPR 2018. Both heads are convolutions on the backbone's last feature map, 14 × 14 at
-224 px (the authors' VGG16 keeps 28 × 28 by pools of stride 1, and averages over 3 × 3 cells before its heads);
-on VGG that map has passed conv6. Ports to ResNet50, MobileNetV2 and the small VGG are ours.
+224 px (the authors' VGG16 keeps 28 × 28 by pools of stride 1, and averages over 3 × 3 cells before its
+heads); on VGG that map has passed conv6. Ports to backbones other than VGG16 are ours.
 """
 
 from typing import Annotated
@@ -21,7 +21,7 @@ from pipeline.params import Section
 
 class Params(Section):
     erase_threshold: Annotated[float, Field(ge=0)]
-    """δ: erased is what reaches this share of A's normalised map; above 1 nothing. Published: 0.6 (§4.3)."""
+    """δ: cells of at least this share of A's normalized map are erased; above 1 none. Published: 0.6 (§4.3)."""
     width: Annotated[int, Field(ge=1)]
     """Channels inside a head. Published: 1024 (the authors' code)."""
 
@@ -39,7 +39,7 @@ class Method(base.Method):
         self.second = conv_head(channels, self.params.width, num_classes)
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
-        """A's maps; with targets also B's logits on the features that A's map of the label leaves."""
+        """A's maps; in training also B's logits on the features that A's map of the label leaves."""
         maps = self.first(features)
         extras = {"maps": maps}
         if self.training and targets is not None:
@@ -48,11 +48,11 @@ class Method(base.Method):
         return Outputs(maps.mean((2, 3), dtype=torch.float32), features, extras)
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
-        """Both classifiers count alike."""
+        """L(s_A, y) + L(s_B, y)."""
         return criterion(outputs.logits, targets) + criterion(outputs.extras["second"], targets)
 
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
-        """max(A_c, B_c), each normalised; B sees the features that A's map of that same class leaves."""
+        """max(A_c, B_c), each normalized; B gets the features that A's map of that same class leaves."""
         first = class_maps.of_class(outputs.extras["maps"], classes)
         left = kept(first, self.params.erase_threshold)
         seen = outputs.features[:, None] * left[:, :, None]

@@ -1,8 +1,8 @@
-"""Attention-based dropout layer: hide the most active part of a feature map, or weigh it by its attention.
+"""Attention-based dropout layer: hide the peak of a feature map, or multiply the map by its attention.
 
-J. Choe, H. Shim, "Attention-based Dropout Layer for Weakly Supervised Object Localization", CVPR 2019.
-The paper plugs VGG16, ResNet50-SE and InceptionV3; MobileNetV2 and the small VGG are our ports, plugged
-where the tensor has just passed a ReLU. ResNet50 is plugged after whole stages.
+J. Choe, H. Shim, "Attention-based Dropout Layer for Weakly Supervised Object Localization", CVPR 2019. The
+paper plugs VGG16, ResNet50-SE and InceptionV3; ports to other backbones are ours. ResNet50 is plugged after
+whole stages.
 """
 
 from typing import Annotated
@@ -22,14 +22,14 @@ class Params(Section):
     plug_points: PlugPoints
     """Published: after pool3, pool4 and conv5_3 of VGG16 (the authors' code: `3 4 53`)."""
     drop_rate: hiding.Fraction
-    """That a layer hides in a step, else it weighs. Published: 0.75 (§4.1)."""
+    """Probability that a layer hides in a step; otherwise it weights. Published: 0.75 (§4.1)."""
     drop_threshold: Annotated[float, Field(ge=0)]
-    """γ: hidden is what reaches this share of the maximum; above 1 nothing. Published: 0.8 VGG, 0.9 ResNet50
-    (the authors' code)."""
+    """γ: cells of at least this share of the maximum are hidden; above 1 none. Published: 0.8 VGG,
+    0.9 ResNet50 (the authors' code)."""
 
 
 def importance(features: Tensor) -> Tensor:
-    """§3.1: the sigmoid of the mean over channels, [B, C, h, w] → [B, 1, h, w]; it learns."""
+    """§3.1: the sigmoid of the mean over channels, [B, C, h, w] → [B, 1, h, w]; not detached."""
     return features.float().mean(1, keepdim=True).sigmoid().to(features.dtype)
 
 

@@ -1,7 +1,7 @@
 """Attention-based dual hiding: beside the attention map's peak, hide squares around expected cells.
 
 Z. Zhang, T. D. Bui, "Attention-based Dual Hiding Method for Weakly Supervised Object Localization",
-submitted to ICIP 2021; thesis chapter 4, where tables 5, 6 and 9 call it AMH.
+submitted to ICIP 2021; thesis chapter 4. Tables 5, 6 (ResNet50) and 9 print AMH.
 Departs from the paper: Eq. 14 as printed averages a distribution that sums to one, which is 1/(w·h) for
 every channel; a channel's weight is its expected activation Σ a·softmax(a) instead, the form of Eq. 19.
 Eq. 13 lacks an exponential in its denominator. As printed, its softmax has temperature 1: with

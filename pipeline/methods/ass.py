@@ -1,8 +1,8 @@
-"""Attention-based selection strategy: hide the peak of a feature map only where that helps.
+"""Attention-based selection strategy: choose per feature map whether to hide its peak, more, or nothing.
 
 Z. Zhang, T. D. Bui, "Attention-based Selection Strategy for Weakly Supervised Object Localization",
 ICPR 2020; thesis chapter 3. The equations are in pipeline/layers/hiding.py.
-The paper is silent on μ1, μ2 and the least number of peak pixels, and gives two background thresholds;
+The paper does not give μ1, μ2 and the least number of peak cells, and gives two background thresholds;
 see the fields of its `Strategy`. Masks are not rescaled and act in training only.
 """
 

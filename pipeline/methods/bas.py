@@ -1,10 +1,10 @@
-"""Background activation suppression: a mask is good if the rest of the network, seeing only what it leaves
-out, no longer finds the class.
+"""Background activation suppression: learn a mask whose complement no longer supports the class.
 
 P. Wu, W. Zhai, Y. Cao, "Background Activation Suppression for Weakly Supervised Object Localization", CVPR
-2022. The heatmap is the generator's mask. The mask stands at a plug point of 14 × 14 (the authors' VGG16 and
-ResNet50: 28 × 28), and on VGG the rest passes conv6; MobileNetV2 and the small VGG are our ports. The box is
-read as every other method's (the authors: at 0.15 of the range on CUB).
+2022. A generator makes a mask at a plug point; the rest of the network, with constant weights, classifies
+what the mask leaves out. The heatmap is the mask. The authors' VGG16 and ResNet50 make it at 28 × 28, ours
+at the plug point's size; on VGG the rest includes conv6. Ports to other backbones are ours. The box is read
+as for every other method (the authors: threshold 0.15 of the range on CUB).
 """
 
 from typing import Annotated
@@ -79,19 +79,20 @@ class Method(base.Method):
         return outputs
 
     def _frozen_rest(self, features: Tensor) -> Tensor:
-        """Logits of the rest of the network with its weights as constants and its statistics untouched."""
+        """Logits of the rest of the network with constant weights, leaving its batch statistics unchanged."""
         state = {name: p.detach() for name, p in self.named_parameters()}
         state |= {name: buffer.clone() for name, buffer in self.named_buffers()}
         outputs: Outputs = functional_call(self, state, (features,), {"rest_only": True})
         return outputs.logits
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
-        """Maps of at least 0, so that scores are too."""
+        """Non-negative maps, and so non-negative scores."""
         maps = self.first(features).relu()
         return Outputs(maps.mean((2, 3), dtype=torch.float32), features, {"maps": maps})
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
-        """L = L_cls + w·L_fg + mean(s_bg/s_y) + β·mean(mask); the mask learns, the rest is constant to it."""
+        """L = L_cls + w·L_fg + mean(s_bg/s_y) + β·mean(mask); the last two train the mask and the layers
+        before it only."""
         mask, label = outputs.extras["mask"], targets[:, None]
         score = outputs.logits.gather(1, label)[:, 0]
         background = outputs.extras["background"].gather(1, label)[:, 0]

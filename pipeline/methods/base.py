@@ -1,4 +1,4 @@
-"""The contract of a method: plain CAM, of which a method overrides one or more of five places.
+"""CAM, and the base class whose methods others override in one or more of five places.
 
 The equations are those of class activation maps (Zhou et al., CVPR 2016), numbered as in thesis chapter 5.
 """
@@ -22,7 +22,7 @@ Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 @dataclass
 class Outputs:
-    """What the network says: logits [B, K], the last feature map [B, C, h, w], and what a method adds."""
+    """A forward pass: logits [B, K], the last feature map [B, C, h, w], and what a method adds."""
 
     logits: Tensor
     features: Tensor
@@ -30,7 +30,7 @@ class Outputs:
 
 
 class Method(nn.Module):
-    """A backbone, a pooling, a linear classifier, and a heatmap read off their weights.
+    """A backbone, a pooling, a linear classifier, and a heatmap computed from their weights.
 
     A method inherits this and overrides what its paper changes. `targets` are class indices [B] or
     probabilities [B, K], and None where the labels are not known.
@@ -39,7 +39,7 @@ class Method(nn.Module):
     box_selection: str = "fixed"
     """Place 5: how the method's own heatmap becomes a box, a value of box.selection."""
     reconstruction: bool = False
-    """Whether the paper's code and text could not be had, so that parts of the file are our reading."""
+    """Whether neither the paper's code nor its text was available, so that parts are our reading."""
 
     pretrained_classifier: bool = False
     """Whether training starts from the classifier that the backbone's weights came with."""
@@ -77,7 +77,7 @@ class Method(nn.Module):
     def on_batch(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Place 1, in training, before the network: the batch to learn from, which may be a longer one.
+        """Place 1, in training, before the network: the batch to learn from, which may be longer.
 
         All that is drawn at random in a step is drawn here, from `generator` (on the CPU).
         """
@@ -102,7 +102,7 @@ class Method(nn.Module):
             return Outputs(self.classifier(self.pool(features)), features)
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
-        """Place 3: the scalar to learn by, with `criterion(logits, targets)` as its main term."""
+        """Place 3: the scalar to minimize, with `criterion(logits, targets)` as its main term."""
         return criterion(outputs.logits, targets)
 
     def class_maps(self, outputs: Outputs, classes: Tensor) -> Tensor:
@@ -110,21 +110,21 @@ class Method(nn.Module):
         return weighted_maps(outputs.features, self.classifier.weight[classes])
 
     def begin_training(self, class_names: list[str], images: Images) -> list[str]:
-        """Called before the first epoch; returns lines for the log. What is found belongs into buffers."""
+        """Called before the first epoch; returns lines for the log. Results belong in buffers."""
         return []
 
     def end_training(self, images: Images) -> None:
-        """Called after the last epoch, in evaluation mode. What is found belongs into buffers."""
+        """Called after the last epoch, in evaluation mode. Results belong in buffers."""
 
     def begin_epoch(self, progress: float) -> None:
-        """Called before each epoch with the share of training that is done, in [0, 1)."""
+        """Called before each epoch with the completed share of training, in [0, 1)."""
 
     def statistics(self) -> dict[str, float]:
-        """Figures of the epoch, by name; reading them starts them anew."""
+        """Statistics of the epoch, by name; reading resets them."""
         return {}
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
-        """The network once through; a method with streams, or blocks that stay in evaluation, has its own."""
+        """One forward pass; methods with several streams, or blocks that act in evaluation, override it."""
 
         ratio = side_ratio(images.shape[2], images.shape[3])
 
@@ -155,5 +155,5 @@ def weighted_maps(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """A block in which autocast leaves float32 as it is: poolings and heatmaps need its digits."""
+    """Context manager that disables autocast: poolings and heatmaps need float32's precision."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -1,7 +1,8 @@
-"""CutMix: paste a box of another image of the batch, and mix the labels by area.
+"""CutMix: paste a box from another image of the batch, and mix the labels by area.
 
-S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
-ICCV 2019. One box and one λ for the whole batch, as in the authors' code. Heatmaps are plain CAM.
+S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe, Y. Yoo, "CutMix: Regularization Strategy to Train Strong
+Classifiers with Localizable Features", ICCV 2019. One box and one λ for the whole batch, as in the authors'
+code. Heatmaps are plain CAM.
 """
 
 from typing import Annotated
@@ -19,11 +20,11 @@ class Params(Section):
     beta: Annotated[float, Field(gt=0)]
     """λ ~ Beta(β, β). Published: 1 (§4.1)."""
     probability: Annotated[float, Field(ge=0, le=1)]
-    """That a batch is mixed. Published: 1 for ImageNet (the authors' command line); 0.5 for CIFAR."""
+    """Probability that a batch is mixed. Published: 1 for ImageNet (the authors' command line); 0.5 for CIFAR."""
 
 
 def box(lam: float, centre: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
-    """Eq. 2: x0, y0, x1, y1 of a box of area 1 − λ around (x, y), cut off at the image's border."""
+    """Eq. 2: x0, y0, x1, y1 of a box of area 1 − λ around (x, y), clipped to the image."""
     side = (1 - lam) ** 0.5
     half_w, half_h = int(width * side) // 2, int(height * side) // 2
     x, y = centre
@@ -48,7 +49,7 @@ class Method(base.Method):
         other = drawn.argsort().to(images.device, non_blocking=True)
         mixed = images.clone()
         mixed[:, :, y0:y1, x0:x1] = images[other, :, y0:y1, x0:x1]
-        kept = 1 - (x1 - x0) * (y1 - y0) / (height * width)  # λ of the area that was really pasted
-        # Not one_hot, which looks at the labels where they are not on a GPU.
+        kept = 1 - (x1 - x0) * (y1 - y0) / (height * width)  # λ of the area after clipping
+        # Not one_hot, which synchronizes with the device to check the labels.
         labels = (targets[:, None] == torch.arange(self.num_classes, device=targets.device)).float()
         return mixed, kept * labels + (1 - kept) * labels[other]

@@ -1,9 +1,9 @@
-"""Divergent activation: heads for order, family and species, and maps of one class that must differ.
+"""Divergent activation: heads for order, family and species, and a penalty on similar maps of one class.
 
 H. Xue, C. Liu, F. Wan, J. Jiao, X. Ji, Q. Ye, "DANet: Divergent Activation for Weakly Supervised Object
-Localization", ICCV 2019. The heatmap of a class adds up its own species', family's and order's maps (the
-authors' code takes family and order by rank of their own predictions). The species' head reads the last
-feature map, behind conv6 on VGG; ports to ResNet50, MobileNetV2 and the small VGG are ours.
+Localization", ICCV 2019. The heatmap of a class is the sum of the maps of its species, family and order
+(the authors' code takes family and order by the rank of their own predictions). The species' head reads the
+last feature map, behind conv6 on VGG; ports to backbones other than VGG16 are ours.
 """
 
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ class Method(base.Method):
         self._chosen = torch.arange(3 * params.maps // 2)
 
     def add_head(self, channels: int, num_classes: int) -> None:
-        """The heads need the plug points; see __init__."""
+        """Heads need the plug points and are built in __init__."""
 
     def begin_training(self, class_names: list[str], images: Images) -> list[str]:
         limits = self.sizes["family"], self.sizes["order"]
@@ -110,7 +110,7 @@ class Method(base.Method):
     def on_batch(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Half of the 3R maps of a class are held against each other in a step."""
+        """Draw the half of the 3R maps of a class that are compared in a step."""
         drawn = torch.randperm(3 * self.params.maps, generator=generator)
         self._chosen = drawn[: 3 * self.params.maps // 2].to(images.device, non_blocking=True)
         return images, targets
@@ -129,7 +129,7 @@ class Method(base.Method):
         return outputs
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
-        """The species'; the others are at their plug points."""
+        """The species' logits; families and orders are computed from their plug points."""
         maps = self._maps("species", features)
         return Outputs(_logits(maps), features, {"species": maps})
 
@@ -176,7 +176,7 @@ def _logits(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Index of each class's family and order, and where they are from."""
+    """Index of each class's family and order, and their source."""
 
     family: list[int]
     order: list[int]

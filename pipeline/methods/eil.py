@@ -2,8 +2,8 @@
 
 J. Mai, M. Yang, W. Luo, "Erasing Integrated Learning: A Simple Yet Effective Approach for Weakly Supervised
 Object Localization", CVPR 2020. Several plug points are MEIL (table 10 of the thesis prints EMIL): each
-erases further the stream that the one before it began. The released code has one; how the paper's second
-is joined on is our reading. Ports to ResNet50, MobileNetV2 and the small VGG are ours.
+erases the stream that the one before it began. The released code has one; how the paper joins a second is
+our reading. Ports to backbones other than VGG16 are ours.
 """
 
 from typing import Annotated
@@ -23,7 +23,7 @@ class Params(Section):
     plug_points: PlugPoints
     """Where erased streams begin. Published: after pool4 of VGG16 (code: eil4); MEIL: two points."""
     erase_threshold: Annotated[float, Field(ge=0)]
-    """γ: erased is what reaches this share of the maximum; above 1 nothing. Published: 0.7 (code)."""
+    """γ: cells of at least this share of the maximum are erased; above 1 none. Published: 0.7 (code)."""
     weight: Annotated[float, Field(ge=0)]
     """λ of an erased stream's loss. Published: 1 (code)."""
 
@@ -32,7 +32,7 @@ class Method(base.Method):
     params: Params
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
-        """Training: one pass, and one more from each plug point on, with the same weights."""
+        """Training: one pass, and one more from each plug point onwards with the same weights."""
         if not self.training:
             return super().forward(images, targets)
         points = [p for p in self.backbone.points if p in self.params.plug_points]

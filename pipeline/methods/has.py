@@ -1,7 +1,7 @@
-"""Hide-and-Seek: hide random cells of a grid on the image, so that no part is always there to rely on.
+"""Hide-and-Seek: hide random cells of a grid on the image.
 
 K. K. Singh, Y. J. Lee, "Hide-and-Seek: Forcing a Network to be Meticulous for Weakly-supervised Object and
-Action Localization", ICCV 2017. The image is normalised before, so a hidden cell has the data set's mean.
+Action Localization", ICCV 2017. The image is normalized before, so a hidden cell has the dataset's mean.
 The paper works on AlexNet and GoogLeNet; other backbones need no port, since only the input changes.
 """
 
@@ -21,7 +21,7 @@ class Params(Section):
     """Side of a cell, drawn for each image, pixels at a 224 px input; 0 hides nothing. Published
     (the authors' code): 0, 16, 32, 44, 56."""
     probability: Annotated[float, Field(ge=0, le=1)]
-    """That a cell is hidden. Published: 0.5 (§4.1)."""
+    """Probability that a cell is hidden. Published: 0.5 (§4.1)."""
 
 
 class Method(base.Method):

@@ -1,10 +1,11 @@
-"""In-sample contrastive learning and consistent attention: hide peak or background, and tell them apart.
+"""In-sample contrastive learning: contrast foreground with background, and align early attention with late.
 
 M. Ki, Y. Uh, W. Lee, H. Byun, "In-sample Contrastive Learning and Consistent Attention for Weakly Supervised
 Object Localization", ACCV 2020. RECONSTRUCTION: no public code was found and the paper's body could not be
-read. What it states: a contrastive loss between foreground, dropped foreground and background; a consistency
-loss that holds early attention against late; non-local attention; background dropped as well as peaks; ADL as
-the start. The forms and numbers below are our reading; ports to every backbone are ours.
+read. Its abstract states: a contrastive loss between foreground, dropped foreground and background; a
+consistency loss that aligns early attention with late; non-local attention; background dropped as well as
+peaks; ADL as the starting point. All forms and numbers below are our reading; ports to every backbone are
+ours.
 """
 
 from typing import Annotated
@@ -27,15 +28,15 @@ Weight = Annotated[float, Field(ge=0)]
 
 class Params(Section):
     plug_points: PlugPoints
-    """As ADL; the last by depth is the reference of the consistency loss."""
+    """As ADL; the deepest is the reference of the consistency loss."""
     drop_rate: hiding.Fraction
-    """That a layer hides in a step, else it weighs; as ADL: 0.75."""
+    """Probability that a layer hides in a step; otherwise it weights. As ADL: 0.75."""
     peak_threshold: hiding.Fraction
-    """Normalised attention from here on is the peak; as ADL: 0.8 VGG, 0.9 ResNet."""
+    """Normalized attention of at least this is the peak. As ADL: 0.8 VGG, 0.9 ResNet."""
     foreground_threshold: hiding.Fraction
-    """From here on is foreground. Not published."""
+    """Attention of at least this is foreground. Not published."""
     background_threshold: hiding.Fraction
-    """Below is background. Not published."""
+    """Attention below this is background. Not published."""
     margin: Weight
     """Of the triplet. Not published."""
     contrastive_weight: Weight

@@ -1,10 +1,10 @@
-"""Where to look?: two complementary halves of an image, each helped by the other, agree on one map.
+"""Mining complementary regions: two complementary halves of an image share channels and agree on one map.
 
 S. Babar, S. Das, "Where to Look?: Mining Complementary Image Regions for Weakly Supervised Object
-Localization", WACV 2021 (MCI in the thesis). RECONSTRUCTION: no public code was found and the paper's body
-could not be read. What it states: regional dropout at complementary places makes two images of one; a channel-wise
+Localization", WACV 2021. RECONSTRUCTION: no public code was found and the paper's body could not be read.
+Its abstract states: regional dropout at complementary places makes two images of one; a channel-wise
 assisted attention module and a spatial self-attention module let each use the other's regions; an
-attention-based fusion loss joins the maps. The forms and numbers below are our reading.
+attention-based fusion loss joins the maps. All forms and numbers below are our reading.
 """
 
 from typing import Annotated
@@ -26,7 +26,7 @@ class Params(Section):
     cell_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     """Side of a hidden cell, drawn for each image, pixels at a 224 px input. Not published."""
     probability: hiding.Fraction
-    """That a cell goes to the second image. Not published; 0.5 shares them out evenly."""
+    """Probability that a cell goes to the second image. Not published; 0.5 splits them evenly."""
     fusion_weight: Annotated[float, Field(ge=0)]
     """Of the fusion loss. Not published."""
     fusion_start: hiding.Fraction
@@ -36,7 +36,7 @@ class Params(Section):
 
 
 class ChannelAssist(nn.Module):
-    """F · (1 + c), with c the channels that matter in the other image: squeeze and excitation."""
+    """F · (1 + c), with c the other image's channel attention (squeeze and excitation)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Method(base.Method):
     def on_batch(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The halves of every image one after the other: a batch of twice the length."""
+        """All first halves, then all second halves: a batch of twice the length."""
         count, height, width = self.whole or len(images), *images.shape[2:]
         drawn = grid.draw_grid(
             self.params.cell_sizes, self.params.probability, (count, height, width), generator
@@ -83,7 +83,7 @@ class Method(base.Method):
         return torch.cat([images * mask, images * ~mask]), torch.cat([targets, targets])
 
     def head(self, features: Tensor, targets: Tensor | None) -> Outputs:
-        """Training: the two halves of the batch help each other. Evaluation: the image helps itself."""
+        """Training: each half gets the other's channel attention. Evaluation: the image gets its own."""
         halves = features.chunk(2) if self.training else (features, features)
         helped = [
             self.attend(self.assist(own, other))

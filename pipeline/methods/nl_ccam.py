@@ -1,9 +1,9 @@
-"""NL-CCAM: non-local blocks in the backbone, and a heatmap of all classes' maps combined by rank.
+"""NL-CCAM: non-local blocks in the backbone, and a weighted sum of all classes' maps by rank.
 
 S. Yang, Y. Kim, Y. Kim, C. Kim, "Combinational Class Activation Maps for Weakly Supervised Object
-Localization", WACV 2020. The heatmap depends on the whole ranking and on no requested class. Departs from
-the paper: ReLU instead of leaky ReLU, conv6 stays on VGG, and the box is read as for every other method
-(the paper: 0.12 of the maximum, then the mean). Ports to other backbones than VGG16 are ours.
+Localization", WACV 2020. The heatmap depends on the ranking of all classes and not on the requested one.
+Departs from the paper: ReLU instead of leaky ReLU, conv6 stays on VGG, and the box is read as for every
+other method (the paper: 0.12 of the maximum, then the mean). Ports to backbones other than VGG16 are ours.
 """
 
 from typing import Literal
@@ -62,7 +62,7 @@ class Method(base.Method):
         )
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Outputs:
-        """The blocks work in evaluation too."""
+        """The non-local blocks act in evaluation too."""
 
         def at(point: str, features: Tensor) -> Tensor:
             if point not in self.non_local:

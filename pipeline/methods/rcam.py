@@ -2,8 +2,8 @@
 
 Z. Zhang, "Revisiting Class Activation Map: Two Stage Method for Weakly Supervised Object Localization",
 2021; thesis chapter 5. The two-stage choice of the box, Eq. 22, is pipeline/boxes/rules/two_stage.py.
-Departs from the paper: Eq. 18 lacks an exponential below the line, and Eq. 19 divides a weighted mean by
-w·h once more, which only scales the logits; a param brings the division back.
+Departs from the paper: Eq. 18 lacks an exponential in its denominator, and Eq. 19 divides a weighted mean by
+w·h once more, which only scales the logits; a param restores the division.
 """
 
 from typing import Annotated, Literal

@@ -1,9 +1,9 @@
-"""Self-produced guidance: confident pixels of the class map teach two earlier layers, and those a third.
+"""Self-produced guidance: confident pixels of the class map supervise two early branches, and those a third.
 
 X. Zhang, Y. Wei, G. Kang, Y. Yang, T. Huang, "Self-produced Guidance for Weakly-supervised Object
 Localization", ECCV 2018. All three branches act in training only; the heatmap is CAM's. The paper's network
-is InceptionV3; VGG16 and ResNet50 follow later ports, MobileNetV2 and the small VGG are ours. Two faults of
-the authors' code are not ours: the fallback threshold is each image's own, and guidance is a constant.
+is InceptionV3; VGG16 and ResNet50 follow later ports, other backbones are ours. Two faults of the authors'
+code are corrected: the fallback threshold is each image's own, and guidance is a constant.
 """
 
 from typing import Annotated
@@ -48,7 +48,7 @@ class Params(Section):
 def seeds(maps: Tensor, high: float, low: float, min_pixels: float) -> tuple[Tensor, Tensor]:
     """Eq. 1: (label, counted), bool like `maps` [B, 1, H, W]: object above `high`, background below `low`.
 
-    What lies between is not counted; background overrules.
+    Pixels in between are not counted; background takes precedence.
     """
     maps = maps.detach()
     few = (maps > high).sum((1, 2, 3), keepdim=True) < min_pixels
@@ -96,7 +96,7 @@ class Method(base.Method):
         return outputs
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
-        """L = L(s, y) + B2 taught by the class map, B1 by B2, and C by the mean of both."""
+        """L = L(s, y) + guided losses: B2 by the class map, B1 by B2, and C by the mean of both."""
         b1, b2, c = (outputs.extras[name] for name in ("b1", "b2", "c"))
         with torch.no_grad():
             attention = _resized(self.class_maps(outputs, targets[:, None]), b1.shape[2:])

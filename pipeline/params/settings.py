@@ -36,7 +36,7 @@ class Input(Section):
     resize: Positive
     """Training images are squashed to resize × resize; 256 in the WSOL literature."""
     crop: Positive
-    """Side of the network's input; 224 follows from the thesis's maps of 28 × 28 and 14 × 14 (§3.3.1)."""
+    """Side of the network's input; 224 in the thesis (Fig. 12; its maps of 28 × 28 and 14 × 14, §3.3.1)."""
     test: Literal["squash", "center_crop"]
 
     @model_validator(mode="after")

@@ -118,7 +118,10 @@ def _beside_published(results: Results) -> Iterator[str]:
         )
     yield f"{text} A row without figures of ours: method not implemented here, or not run."
     for number, rows in pairs.items():
-        yield f"### Table {number}. {published.TITLES[number]}\n\n{_published_table(results, rows)}"
+        section = (
+            f"### Table {number}. {published.TITLES[number]}\n\n{_published_table(results, rows)}"
+        )
+        yield f"{section}\n\n{published.contradiction()}" if number in (5, 9) else section
 
 
 def _published_table(results: Results, rows: list[tuple[published.Row, Run | None]]) -> str:

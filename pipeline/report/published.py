@@ -110,6 +110,20 @@ def tables(dataset: str) -> dict[int, list[Row]]:
     return shown
 
 
+def contradiction() -> str:
+    """Why the thesis's rows of CAM on CUB-200-2011 and VGG16 cannot be of one model."""
+    cam = [r for r in rows() if (r.dataset, r.backbone, r.method) == ("cub", "vgg16", "cam")]
+    first, ninth = (next(r.figures for r in cam if r.table == number) for number in (5, 9))
+    wrong, known = first["top1_cls_err"], ninth["gt_known_loc_err"]
+    bound = float(wrong) + float(known)
+    return (
+        "The thesis's CAM rows contradict each other. Where the predicted class is right, top-1 and "
+        "GT-known localization read the same box, so that CAM's top-1 localization error is at most "
+        f"{wrong} + {known} = {bound:.2f} by tables 5 and 9; printed is {first['top1_loc_err']}. Other "
+        "reruns of CAM on VGG16 have 55.8."
+    )
+
+
 def name(method: str) -> str:
     """The method's name as papers print it."""
     return NAMES.get(method, method.upper())

@@ -349,7 +349,7 @@ def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
     """Squared distance of the predicted probabilities from the targets, mean over images.
 
     logits: [B, K]; targets: int64 [B] or probabilities [B, K]. Eq. 9 leaves open what is averaged:
-    the sum is over classes, so that the gradient does not fade with their number. Source: thesis p. 16.
+    the sum is over classes, so that the gradient does not fade with their number. Source: thesis §2.2.4.
     """
     if targets.dim() == 1:
         targets = F.one_hot(targets, logits.shape[1])

@@ -69,6 +69,14 @@ def test_a_difference_is_paired_by_image(metrics: Path) -> None:
     assert delta.high == pytest.approx(-50 + 1.96 * 57.735 / 2, abs=1e-3)
 
 
+def test_the_published_cam_rows_are_said_to_contradict_each_other(metrics: Path) -> None:
+    text = written(metrics)
+    for number in (5, 9):
+        beside = section(text, f"Table {number}.")
+        assert "23.86 + 36.77 = 60.63" in beside and "66.05" in beside
+    assert text.count("contradict each other") == 2
+
+
 def test_a_reconstruction_is_called_one(metrics: Path) -> None:
     folder = metrics / "ablation" / "methods-mci"
     measure(folder, "mci")
