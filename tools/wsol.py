@@ -20,7 +20,7 @@ from stages import entry
 from tools import __version__
 
 COMMANDS = (
-    *("predict", "score", "compare", "experiments", "heatmaps"),
+    *("predict", "score", "compare", "experiments", "figures", "heatmaps"),
     *("preset", "summary", "track", "ui"),
 )
 

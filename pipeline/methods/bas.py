@@ -31,6 +31,9 @@ class Params(Section):
     """β of the mask's area. Published (code): CUB 0.7 VGG16, 1.2 ResNet50; ILSVRC 1, 2."""
     foreground_weight: Annotated[float, Field(ge=0)]
     """Of the loss on the masked class maps. Published (code): CUB 0 VGG16, 0.5 ResNet50; ILSVRC 0.05, 1."""
+    mask_start: hiding.Fraction
+    """Share of the epochs before the mask's losses act. Published: 0 (code). Until the classifier can tell a
+    masked image from a whole one only the area counts, and closes the mask; short trainings do not recover."""
     top_classes: Annotated[int, Field(ge=0)]
     """The heatmap is the mean mask of so many best classes; 0: the asked class's mask, as on ILSVRC.
     Published (code): CUB 80 VGG16, 200 others."""
@@ -46,12 +49,16 @@ def suppression(background: Tensor, score: Tensor) -> Tensor:
 
 class Method(base.Method):
     params: Params
+    _masks = True
 
     def __init__(self, backbone: Backbone, num_classes: int, params: Params) -> None:
         super().__init__(backbone, num_classes, params)
         self.point = params.plug_points[0]
         self.generator = nn.Conv2d(backbone.channels[self.point], num_classes, 3, padding=1)
         nn.init.normal_(self.generator.weight, std=0.02)  # the authors' VGG16
+
+    def begin_epoch(self, progress: float) -> None:
+        self._masks = progress >= self.params.mask_start
 
     def add_head(self, channels: int, num_classes: int) -> None:
         self.first = conv_head(channels, self.params.width, num_classes)
@@ -71,7 +78,7 @@ class Method(base.Method):
 
         outputs = self.head(self.backbone(images, at), targets)
         outputs.extras["masks"] = masks = self.generator(seen["features"]).float().sigmoid()
-        if self.training and targets is not None:
+        if self.training and targets is not None and self._masks:
             mask = class_maps.of_class(masks, targets[:, None])
             outputs.extras["mask"] = mask
             left = seen["features"].detach() * (1 - mask)
@@ -92,7 +99,9 @@ class Method(base.Method):
 
     def loss(self, outputs: Outputs, targets: Tensor, criterion: Criterion) -> Tensor:
         """L = L_cls + w·L_fg + mean(s_bg/s_y) + β·mean(mask); the last two train the mask and the layers
-        before it only."""
+        before it only. Before `mask_start` L_cls alone."""
+        if not self._masks:
+            return criterion(outputs.logits, targets)
         mask, label = outputs.extras["mask"], targets[:, None]
         score = outputs.logits.gather(1, label)[:, 0]
         background = outputs.extras["background"].gather(1, label)[:, 0]

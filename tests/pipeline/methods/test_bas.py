@@ -42,6 +42,20 @@ def test_the_loss_from_its_parts() -> None:
     torch.testing.assert_close(model.loss(outputs, LABELS, F.cross_entropy), expected)
 
 
+@pytest.mark.parametrize(
+    ("progress", "acts"), [(0.0, False), (0.24, False), (0.25, True), (0.9, True)]
+)
+def test_the_mask_begins_once_the_classifier_has(progress: float, acts: bool) -> None:
+    """Before, only the mask's area would count, since the background's score exceeds the image's."""
+    model = build("bas", mask_start=0.25).train()
+    model.begin_epoch(progress)
+    outputs = model(IMAGES, LABELS)
+    loss = model.loss(outputs, LABELS, F.cross_entropy)
+    plain = F.cross_entropy(outputs.logits, LABELS)
+    assert torch.equal(loss, plain) is not acts
+    assert ("background" in outputs.extras) is acts
+
+
 def test_the_background_teaches_the_mask_alone() -> None:
     model = build("bas").train()
     model(IMAGES, LABELS).extras["background"].sum().backward()
