@@ -31,7 +31,7 @@ class Params(Section):
     """β of the mask's area. Published (code): CUB 0.7 VGG16, 1.2 ResNet50; ILSVRC 1, 2."""
     foreground_weight: Annotated[float, Field(ge=0)]
     """Of the loss on the masked class maps. Published (code): CUB 0 VGG16, 0.5 ResNet50; ILSVRC 0.05, 1."""
-    mask_start: hiding.Fraction
+    mask_start: Annotated[float, Field(ge=0, lt=1)]
     """Share of the epochs before the mask's losses act. Published: 0 (code). Until the classifier can tell a
     masked image from a whole one only the area counts, and closes the mask; short trainings do not recover."""
     top_classes: Annotated[int, Field(ge=0)]
