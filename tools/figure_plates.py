@@ -174,7 +174,7 @@ def attention(scene: Scene, point: str | None) -> "Figure":
     for index in range(len(maps)):
         views = [
             scene.view(index, title="image" if index == 0 else ""),
-            scene.view(index, title=f"attention, {name}" if index == 0 else "", heat=heat[index]),
+            scene.view(index, title="attention" if index == 0 else "", heat=heat[index]),
         ]
         for level in LEVELS:
             kept = hiding.drop_mask(maps[index : index + 1], level)[0, 0].cpu().numpy()
@@ -258,10 +258,10 @@ def negative(scene: Scene) -> "Figure":
     """Figure 27: the maps of Eq. 20 and 21, with the boxes of one threshold."""
     weights, features = _weights(scene)[:, None], scene.outputs.features.float()
     maps = {
-        "positive channels, M_p": weighted_maps(features, weights.clamp(min=0)),
-        "negative channels, −M_n": weighted_maps(features, -weights.clamp(max=0)),
-        "CAM, M_p + M_n (Eq. 20)": weighted_maps(features, weights),
-        "recombined, M_p − M_n (Eq. 21)": weighted_maps(features, recombine(weights)),
+        "positive channels": weighted_maps(features, weights.clamp(min=0)),
+        "negative channels": weighted_maps(features, -weights.clamp(max=0)),
+        "CAM (Eq. 20)": weighted_maps(features, weights),
+        "recombined (Eq. 21)": weighted_maps(features, recombine(weights)),
     }
     heats = {name: scene.heat(of[:, 0]) for name, of in maps.items()}
     rows = []
@@ -309,7 +309,7 @@ def chosen_in_two_stages(scene: Scene) -> "Figure":
         every = sorted(
             {*range(1, len(taus), 2), nearest} if found[index] else range(1, len(taus), 2)
         )
-        views = [scene.view(index)]
+        views = [scene.view(index, title="τ, 1000 · variance" if index == 0 else "")]
         for number in [k for k in every if enough[index, k]][:8]:
             box, _ = scene.boxed(heat, index, float(taus[number]))
             views.append(

@@ -53,11 +53,12 @@ def plate(rows: Mapping[str, Sequence[View]] | Sequence[Sequence[View]]) -> "Fig
     widest = max(sum(view.aspect for view in row) for row in views)
     longest = max(map(len, views))
     height = min(TALLEST, (WIDTH - left - MARGIN - GAP * (longest - 1)) / widest)
-    title = TITLE if any(view.title for row in views for view in row) else GAP
-    total = len(views) * (height + title) + MARGIN
+    titles = [TITLE if any(view.title for view in row) else GAP for row in views]
+    total = len(views) * height + sum(titles) + MARGIN
     figure = Figure(figsize=(WIDTH, total))
-    for number, (label, row) in enumerate(zip(labels, views, strict=True)):
-        bottom, x = total - (number + 1) * (height + title), left
+    bottom = total
+    for label, row, title in zip(labels, views, titles, strict=True):
+        bottom, x = bottom - height - title, left
         if label:
             y = (bottom + height / 2) / total
             figure.text(MARGIN / WIDTH, y, label, rotation=90, va="center", fontsize=FONT)
@@ -88,12 +89,13 @@ def _draw(axes: "Axes", view: View) -> None:
             interpolation="bilinear",
         )  # fmt: skip
     axes.set(aspect="auto", xlim=(0, 1), ylim=(1, 0))
+    if view.chosen:
+        frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, clip_on=False)
+        axes.add_patch(frame)
     for box in view.truth:
         _outline(axes, box, RED, dashes=(3.0, 2.0))
     if view.box is not None:
         _outline(axes, view.box, GREEN)
-    if view.chosen:
-        axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=INK, linewidth=3))
     weight = "bold" if view.chosen else "normal"
     axes.set_title(view.title, fontsize=FONT, pad=2, loc="left", weight=weight)
 
@@ -104,10 +106,10 @@ def _outline(
     """A box whose line has a white casing: visible on any photograph."""
     x0, y0, x1, y1 = box
     corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
-    for edge, width in (("white", 2.4), (colour, 1.4)):
+    for edge, width in (("white", 2.0), (colour, 1.0)):
         (line,) = axes.plot(*zip(*corners, strict=True), color=edge, linewidth=width)
         if dashes:
-            line.set_dashes([length * 1.4 / width for length in dashes])
+            line.set_dashes([length / width for length in dashes])
 
 
 def bars(shares: Mapping[str, Mapping[str, float]], title: str) -> "Figure":
