@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+from pipeline.addresses import without_secrets
+
 # C0 but tab and newline, C1, line separators, and marks that reverse the order of what is shown.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What tqdm draws its bars with: back to the start of the line, or up a line and nothing else.
@@ -33,7 +35,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class Screen:
-    """A text stream that shows control characters instead of obeying them, whoever writes."""
+    """A text stream that shows control characters instead of obeying them, and no secrets of addresses."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -41,7 +43,7 @@ class Screen:
     def write(self, text: str) -> int:
         if not MOVES.fullmatch(text):
             start = "\r" if text.startswith("\r") else ""
-            self._stream.write(start + visible(text.removeprefix("\r")))
+            self._stream.write(start + visible(without_secrets(text.removeprefix("\r"))))
         else:
             self._stream.write(text)
         return len(text)

@@ -12,9 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import addresses
 from pipeline.cache import project_path
 from pipeline.errors import UserError
-from pipeline.params import addresses, yamlfile
+from pipeline.params import yamlfile
 from pipeline.params.plug_points import ALIASES, POINTS
 from pipeline.params.section import (
     DatasetSection,

@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pipeline import cache, files
+from pipeline.addresses import without_secrets
 from pipeline.datasets import Report
 from pipeline.errors import UserError
-from pipeline.params.addresses import without_secrets
 
 ATTEMPTS = 5  # without a single new byte
 TIMEOUT = 30  # seconds without a byte

@@ -1,9 +1,10 @@
 """Secrets in addresses are found wherever they stand, and nothing else is taken for one."""
 
+import sys
+
 import pytest
 
-from pipeline import params
-from pipeline.params import addresses
+from pipeline import addresses, params, text
 from tests.pipeline.params.made_params import made, told, write  # noqa: F401
 
 PASSWORDS = [
@@ -42,19 +43,19 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize("text", [*PASSWORDS, *TOKENS])
-def test_secrets_are_found_and_taken_out(text: str) -> None:
-    problem = addresses.problem(text)
+@pytest.mark.parametrize("given", [*PASSWORDS, *TOKENS])
+def test_secrets_are_found_and_taken_out(given: str) -> None:
+    problem = addresses.problem(given)
     assert problem is not None
-    assert "hush" not in problem + addresses.without_secrets(f"at {text} (refused)")
-    assert ("~/.netrc" in problem) == (text in PASSWORDS)
-    assert ("WSOL_DOWNLOAD_QUERY" in problem) == (text in TOKENS)
+    assert "hush" not in problem + addresses.without_secrets(f"at {given} (refused)")
+    assert ("~/.netrc" in problem) == (given in PASSWORDS)
+    assert ("WSOL_DOWNLOAD_QUERY" in problem) == (given in TOKENS)
 
 
-@pytest.mark.parametrize("text", OPEN)
-def test_other_addresses_and_texts_stay(text: str) -> None:
-    assert addresses.problem(text) is None
-    assert addresses.without_secrets(text) == text
+@pytest.mark.parametrize("given", OPEN)
+def test_other_addresses_and_texts_stay(given: str) -> None:
+    assert addresses.problem(given) is None
+    assert addresses.without_secrets(given) == given
 
 
 @pytest.mark.usefixtures("made")
@@ -73,3 +74,14 @@ def test_a_secret_in_a_variant_is_refused() -> None:
     write({"ablate.variants.hide-late.set": {"weights": "https://me:hush@host/x.pth"}})
     (problem,) = told(params.load_all)
     assert problem.startswith("ablate.variants.hide-late.set.weights: 'https://***@host/x.pth'")
+
+
+def test_nothing_printed_shows_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever prints it: our lines, a library's warning, a traceback."""
+    with text.screened():
+        for address in (*PASSWORDS, *TOKENS):
+            print(f"Max retries exceeded with {address}")
+            print(f"error: ({address!r},)", file=sys.stderr)
+    shown = capsys.readouterr()
+    assert "hush" not in shown.out + shown.err
+    assert shown.out.count("host") + shown.out.count("db") >= len(TOKENS)
