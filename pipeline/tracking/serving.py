@@ -1,5 +1,6 @@
 """A trained model as a folder that `mlflow.pyfunc.load_model` loads and `mlflow models serve` serves."""
 
+import shutil
 import tempfile
 import warnings
 from importlib.metadata import version
@@ -32,20 +33,31 @@ def save(target: Path, models: Path, localization: Path) -> None:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
 
+        weights, code = Path(folder, "models"), Path(folder, "code")
+        weights.mkdir()
         for file in (*models.iterdir(), localization):
-            Path(folder, file.name).symlink_to(file.resolve())
+            _place(file, weights / file.name)
         package = Path(__file__).parents[1]
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         texts = [ColSpec("string", name) for name in ("label", "error")]
         numbers = [ColSpec("double", name) for name in ("score", "x0", "y0", "x1", "y1")]
         with store.patience(store.LIVE_SECONDS, 0):
             mlflow.pyfunc.save_model(
                 str(target),
                 python_model=str(package / "tracking" / "served_model.py"),
-                artifacts={"models": folder},
+                # Not as `code_paths`: MLflow would import it under its own name, once per process.
+                artifacts={"models": str(weights), "code": str(code)},
                 signature=ModelSignature(
                     Schema([ColSpec("binary", "image")]),
                     Schema([*texts[:1], *numbers, *texts[1:]]),
                 ),
                 pip_requirements=requirements(),
-                code_paths=[str(package)],
             )
+
+
+def _place(source: Path, target: Path) -> None:
+    """A hard link where the file system has them, else a copy; MLflow refuses symbolic links."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
