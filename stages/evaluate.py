@@ -85,10 +85,12 @@ def evaluate(model: Method, settings: Params, folder: Path, sha256: str, title: 
         baselines={"centre_box": evaluator.centre_baseline(PREPARED, "test", settings.input)},
         model_sha256=sha256,
     )
+    images = packed.Split.open(PREPARED, "test")
+    if invalid := {id: meta.invalid_boxes[id] for id in images.ids if id in meta.invalid_boxes}:
+        figures["invalid_boxes"] = invalid
     if model.reconstruction:
         figures["reconstruction"] = True
     if distributed.share().leads:
-        images = packed.Split.open(PREPARED, "test")
         rows = results.per_image(test, images, meta.class_names, settings.input)
         write_csv(folder / "per_image.csv", rows, PER_IMAGE)
         write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)

@@ -10,7 +10,8 @@ classic    boxes are half-open edges; maps are resized (bilinear) to the image, 
            minimum and maximum to 0 … 1; a pixel is on if value ≥ threshold; the largest component has
            most pixels.
 wsoleval   the conventions of clovaai/wsolevaluation, bit for bit, on its grid of 224 × 224; boxes are
-           the numbers of its lists.
+           the numbers of its lists. A map of 224 × 224 is scored as it is and must be in 0 … 1; maps
+           of other sizes are resized (bicubic) and scaled from their minimum and maximum.
 """
 
 import argparse
@@ -165,14 +166,18 @@ def load(
 ) -> tuple[list[NDArray[Any]], list[NDArray[np.uint8]] | None]:
     """The batch's maps, and masks where asked for; what is wrong with one is added to `problems`."""
     from pipeline.evaluation import saved_maps
-    from pipeline.evaluation.map_scores import grid_of
+    from pipeline.evaluation.map_scores import grid_of, on_grid
 
     maps, masks = [], []
     for image, truth in batch:
         try:
-            maps.append(saved_maps.read_map(options.maps, image))
+            grid = grid_of(truth, options.protocol, options.size)
+            raw = saved_maps.read_map(options.maps, image)
+            try:
+                maps.append(on_grid(raw, grid, options.protocol))
+            except ValueError as error:
+                raise ValueError(f"{options.maps / image}.npy {error}") from error
             if options.masks:
-                grid = grid_of(truth, options.protocol, options.size)
                 masks.append(saved_maps.read_mask(options.masks, image, grid))
         except ValueError as error:
             problems.append(str(error))

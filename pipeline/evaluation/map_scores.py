@@ -41,7 +41,7 @@ def grid_of(truth: Truth, protocol: Protocol, side: int | None) -> Grid:
 
 
 def measure(
-    raw: Sequence[NDArray[Any]],
+    mapped: Sequence[NDArray[Any]],
     truths: Sequence[Truth],
     masks: Sequence[NDArray[np.uint8]] | None,
     protocol: Protocol,
@@ -49,8 +49,8 @@ def measure(
     threshold: float,
     thresholds: NDArray[np.float64],
 ) -> Measured:
-    """Measure raw maps [h, w] of any size; masks are on the images' grids already."""
-    n, t = len(raw), len(thresholds)
+    """Measure maps in 0 … 1; maps and masks are on the images' grids already (`on_grid`)."""
+    n, t = len(mapped), len(thresholds)
     measured = Measured(
         np.empty(n, np.float32),
         np.empty((n, t), np.float32),
@@ -58,9 +58,12 @@ def measure(
         np.empty((n, 2, t + 2 if masks else 0), np.int64),
     )
     grids = [grid_of(truth, protocol, side) for truth in truths]
-    for grid in set(grids):  # images of one grid are swept together
-        which = [i for i in range(n) if grids[i] == grid]
-        maps = np.stack([on_grid(raw[i], grid, protocol) for i in which])
+    kinds = [(grid, values.dtype) for grid, values in zip(grids, mapped, strict=True)]
+    for grid, dtype in set(
+        kinds
+    ):  # images of one grid are swept together, each in its own precision
+        which = [i for i in range(n) if kinds[i] == (grid, dtype)]
+        maps = np.stack([mapped[i] for i in which])
         real = [boxes_on_grid(truths[i], grid, protocol) for i in which]
         measured.fixed[which] = boxes.curve(maps, real, [threshold], protocol).largest[:, 0]
         measured.largest[which], measured.any[which] = boxes.curve(maps, real, thresholds, protocol)
@@ -71,7 +74,19 @@ def measure(
 
 
 def on_grid(raw: NDArray[Any], grid: Grid, protocol: Protocol) -> NDArray[Any]:
-    """A raw map [h, w] as the protocol's heatmap [height, width] in 0 … 1."""
+    """A raw map [h, w] as the protocol's heatmap [height, width] in 0 … 1.
+
+    Under `wsoleval` a map that has the grid's size is a finished score map, as the benchmark reads
+    from its files: neither resized nor scaled. ValueError for one that leaves 0 … 1.
+    """
+    if protocol == "wsoleval" and raw.shape == grid:
+        low, high = raw.min(), raw.max()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"is {grid[0]} × {grid[1]}, the benchmark's score map, but holds {low:g} … {high:g}; "
+                "allowed: 0 … 1, or a map of another size, which is resized and scaled"
+            )
+        return raw
     if protocol == "wsoleval":
         return wsoleval.heatmaps(raw[None], grid)[0]
     return boxes.normalise(boxes.resize(torch.from_numpy(raw)[None], grid))[0].numpy()

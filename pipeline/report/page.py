@@ -46,6 +46,12 @@ def _setting(run: Run) -> str:
         "Seed": str(values["seed"]),
         "Boxes": f"protocol {values.get('protocol', 'unknown')}; {_selection(run)}",
     }
+    if invalid := values.get("invalid_boxes"):
+        some = ", ".join(list(invalid)[:3]) + (", …" if len(invalid) > 3 else "")
+        facts["Invalid boxes"] = (
+            f"{len(invalid):,} published boxes enclose nothing and are left out, their images scored "
+            f"like images without a box: {some}"
+        )
     if (path := run.folder / "train.json").exists():
         facts["Training"] = _training(read_json(path))
     if "model_sha256" in values:

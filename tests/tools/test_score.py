@@ -54,6 +54,60 @@ def accuracy(ious: list[list[float]], delta: float) -> float:
     return max(100 * float(np.mean([iou[k] >= delta for iou in ious])) for k in range(len(ious[0])))
 
 
+def smooth(seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).random((9, 9))
+    wide = cv2.resize(noise, (224, 224), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((wide - wide.min()) / (wide.max() - wide.min()))
+
+
+SCORE_MAPS = {
+    "zeros": np.zeros((224, 224)),
+    "ones": np.ones((224, 224), np.float32),
+    "half": np.full((224, 224), 0.5),
+    "low": 0.6 * smooth(1),
+    "high": 0.3 + 0.7 * smooth(2),
+    "narrow": (0.2 + 0.1 * smooth(3)).astype(np.float32),
+    # In double precision k / 255 · 255 of a float32 is often below k, in single it is k.
+    "steps": (np.round(smooth(4) * 255) / 255).astype(np.float32),
+    "double": smooth(5),
+    "mask": smooth(6) > 0.5,
+}
+
+
+@pytest.mark.parametrize("name", SCORE_MAPS)
+def test_score_maps_on_the_benchmarks_grid_are_scored_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As clovaai/wsolevaluation reads files: times 255 to 8 bits, then its thresholds."""
+    scores = SCORE_MAPS[name]
+    (tmp_path / "maps").mkdir()
+    np.save(tmp_path / "maps" / "a.npy", scores)
+    (tmp_path / "boxes.csv").write_text(HEADER + "a,40,30,180,150,224,224\n")
+    run(tmp_path, monkeypatch, "--protocol", "wsoleval", "--bootstrap", "0")
+    curve = json.loads((tmp_path / "scores.json").read_text())["curve"]
+    values = (scores * 255).astype(np.uint8)
+    for k, tau in enumerate(np.arange(1000) / 1000):
+        largest, every = opencv_boxes(values, tau)
+        for prefix, boxes in (("box_acc", [largest]), ("any_box_acc", every or [largest])):
+            best = max(plain_iou(box, (40, 30, 180, 150), 1) for box in boxes)
+            for delta in (30, 50, 70):
+                assert curve[f"{prefix}_{delta}"][k] == 100 * (best >= delta / 100), (tau, prefix)
+
+
+@pytest.mark.parametrize("worst", [-0.01, 1.01, 255.0])
+def test_score_maps_on_the_grid_that_leave_0_to_1_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worst: float
+) -> None:
+    (tmp_path / "maps").mkdir()
+    scores = smooth(1)
+    scores[5, 7] = worst
+    np.save(tmp_path / "maps" / "a.npy", scores)
+    (tmp_path / "boxes.csv").write_text(HEADER + "a,40,30,180,150,300,400\n")
+    with pytest.raises(UserError, match=r"a\.npy is 224 × 224.*allowed: 0 … 1"):
+        run(tmp_path, monkeypatch, "--protocol", "wsoleval")
+    assert run(tmp_path, monkeypatch, "--protocol", "classic")["n"] == 1
+
+
 def test_wsoleval_is_the_benchmark_computed_with_opencv(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,3 +385,12 @@ def test_a_table_is_markdown_and_plain_text() -> None:
 def test_changes_are_written_as_yaml_would() -> None:
     values = {"methods.rcam.recombine": False, "methods.a.plug_points": ("x", "y"), "seed": 1}
     assert markdown.change(values) == "recombine: false; plug_points: [x, y]; seed: 1"
+
+
+def test_invalid_published_boxes_are_counted_and_named(tmp_path: Path) -> None:
+    left_out = {f"bird/{i}.jpg": "nan 0 3 4" for i in range(5)}
+    measure(tmp_path, invalid_boxes=left_out)
+    text = page.markdown(runs.read(tmp_path))
+    assert "5 published boxes enclose nothing" in text and "bird/2.jpg, …" in text
+    measure(tmp_path)
+    assert "enclose nothing" not in page.markdown(runs.read(tmp_path))
