@@ -52,11 +52,12 @@ def run(key: str, settings: Params) -> None:
             key=digest(identity)[:32],
             name=f"{key}: {run_name(settings)}",
             params=params.flat(settings),
-            tags={"data.checksum": meta.checksum, "seed": str(settings.seed), "ablation": key},
+            tags={"seed": str(settings.seed), "ablation": key},
             live=False,
         ) as tracked,
         whole_directory(ABLATION / key) if leads else nullcontext(Path()) as partial,
     ):
+        tracked.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "train")
         model, history = trained(settings, checkpoint, tracked)
         if leads:
             write_history(partial, history)

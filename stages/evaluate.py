@@ -43,12 +43,13 @@ def main() -> None:
         evaluation_sha256=results.settings_sha256(settings),
         name=run_name(settings),
         params=params.flat(settings),
-        tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
+        tags={"seed": str(settings.seed)},
     ) as run:
         evaluated = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
         if not distributed.share().leads:
             return
         draw(evaluated, settings, METRICS / "pictures")
+        run.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "test")
         run.evaluation(METRICS)
         run.model(MODELS, METRICS / "localization.json")
 

@@ -34,9 +34,10 @@ def main() -> None:
         key=checkpoint.fingerprint,
         name=run_name(settings),
         params=params.flat(settings),
-        tags={"data.checksum": meta.checksum, "seed": str(settings.seed)},
+        tags={"seed": str(settings.seed)},
         reopen=checkpoint.weights.exists(),
     ) as run:
+        run.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "train")
         model, history = trained(settings, checkpoint, run)
         if distributed.share().leads:
             saved.save(MODELS, model, settings, meta.class_names, meta.short_side)

@@ -1,7 +1,7 @@
-"""What an evaluation wrote, as MLflow keeps it: figures, and curves over the threshold."""
+"""What an evaluation wrote, as MLflow keeps it."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,16 @@ def figures(localization: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def curve(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """The threshold in hundredths of the heatmap's range, and `curve/<name>` at it, in percent."""
-    for row in read_csv(path):
-        threshold = row.pop("threshold")
-        yield round(100 * threshold), {f"curve/{name}": value for name, value in row.items()}
+def described(localization: Mapping[str, Any]) -> str:
+    """The figures as a Markdown table, for a run's description."""
+    rows = [
+        f"| {name} | {localization[name]:.1f} | {low:.1f} – {high:.1f} |"
+        for name, (low, high) in localization["intervals"].items()
+    ]
+    centre = localization.get("baselines", {}).get("centre_box", {})
+    rows += [f"| {name}, centre box | {value:.1f} | |" for name, value in centre.items()]
+    head = "| figure, percent | value | 95 % interval |\n|---|---:|---|"
+    return "\n".join([head, *rows, "", "Pictures, tables and the threshold curve: see Artifacts."])
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from types import FrameType, TracebackType
 from typing import Any, Concatenate, ParamSpec
 
 from pipeline.cache import project_root
-from pipeline.evaluation.figures import curve, figures, read_csv
+from pipeline.evaluation.figures import described, figures, read_csv
 from pipeline.tracking import provenance, serving, store
 from pipeline.tracking.journal import Journal, now
 from pipeline.tracking.mirror import EVALUATION, MODEL, Mirror
@@ -75,6 +75,7 @@ class Run:
         self._is_down = self._is_terminated = False
         self._patience = store.HOLD_SECONDS
         self._tables: list[dict[str, str]] = []
+        self._again = provenance.again(opening["provenance"])
         self._sampler = Sampler(self._sample, self._unwatched) if is_sampled else None
         if os.environ.get("WSOL_TRACKING") == "off":
             return
@@ -128,10 +129,10 @@ class Run:
         this process; then this machine is not watched either. live: False only keeps the journal, for
         short runs that should not wait for MLflow; the stage `report` delivers them.
         """
-        here = provenance.tags() if origin is None else dict(origin)
+        here = provenance.here() if origin is None else dict(origin)
         shown = provenance.mlflow_tags(here, description)
-        tags = {**here, **shown, "training.key": key, **tags}
-        opening = {"name": name, "params": params, "tags": tags, "match": None}
+        tags = {**provenance.tags(here), **shown, "training.key": key, **tags}
+        opening = {"name": name, "params": params, "tags": tags, "match": None, "provenance": here}
         return cls(
             key,
             opening,
@@ -161,10 +162,10 @@ class Run:
         times stay as they are; how the evaluation ended is the tag `evaluation.status`.
         """
         match = {MODEL: model_sha256, EVALUATION: evaluation_sha256}
-        here = provenance.tags() if origin is None else origin
+        here = provenance.here() if origin is None else dict(origin)
         key = hashlib.sha256("".join(match.values()).encode()).hexdigest()[:32]
-        tags = {**{f"evaluation.{what}": value for what, value in here.items()}, **match, **tags}
-        opening = {"name": name, "params": params, "tags": tags, "match": match}
+        tags = {**match, **tags}
+        opening = {"name": name, "params": params, "tags": tags, "match": match, "provenance": here}
         return cls(f"evaluation-{key}", opening, experiment=experiment)
 
     # --- what a stage says -----------------------------------------------------------------------
@@ -223,11 +224,14 @@ class Run:
 
     @_never_raises
     def evaluation(self, folder: Path) -> None:
-        """Log what an evaluation wrote into `folder`: figures, threshold curve, tables, pictures."""
+        """Log what an evaluation wrote into `folder`: figures, threshold curve, tables, pictures.
+
+        The figures are metrics, and a table in the run's description.
+        """
         localization = folder / "localization.json"
-        self._note(figures(json.loads(localization.read_text(encoding="utf-8"))), 0)
-        for step, values in curve(folder / "threshold_curve.csv"):
-            self._note(values, step)
+        values = json.loads(localization.read_text(encoding="utf-8"))
+        self._note(figures(values), 0)
+        self.tag("mlflow.note.content", f"{described(values)}\n\n{self._again}".rstrip())
         self.table(read_csv(folder / "per_class.csv"), "localization/per_class.json")
         for name in ("localization.json", "per_image.csv", "per_class.csv", "threshold_curve.csv"):
             self.artifact(folder / name, "localization")

@@ -118,6 +118,10 @@ class Mirror:
                 self._client.update_run(self._run.info.run_id, status="RUNNING")
             self._collect("params", {"values": event["params"]})
             self._collect("tags", {"values": event["tags"]})
+            if found := event.get("provenance"):
+                what = "evaluation" if event["match"] else "training"
+                self._deadline.allow(UPLOAD_SECONDS)
+                self._client.log_dict(self._run.info.run_id, found, f"provenance/{what}.json")
             return
         run = self._opened().info.run_id
         try:

@@ -14,8 +14,11 @@ from pathlib import Path
 CODE = Path(__file__).parents[2]  # in `dvc exp run --temp`, the copy that runs
 
 
-def tags() -> dict[str, str]:
-    """The tags of every run; what cannot be known is left out."""
+SEARCHED = ("git.commit", "dvc.experiment", "dvc.batch", "restored")  # tags; the rest is a file
+
+
+def here() -> dict[str, str]:
+    """Where this process comes from; what cannot be known is left out."""
     experiment = os.environ.get("DVC_EXP_NAME", "")
     torch = sys.modules.get("torch")  # its own version says which build it is
     found = {
@@ -32,21 +35,29 @@ def tags() -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
+def tags(found: dict[str, str]) -> dict[str, str]:
+    """What runs are searched by."""
+    return {key: value for key, value in found.items() if key in SEARCHED}
+
+
+def again(found: dict[str, str]) -> str:
+    """How to have the results in the working directory once more; empty if that is not known."""
+    commit = found.get("git.commit", "")
+    if name := found.get("dvc.experiment"):
+        return f"To have it again: `dvc exp apply {name} && dvc repro --pull`"
+    return f"To have it again: `git checkout {commit[:10]} && dvc repro --pull`" if commit else ""
+
+
 def mlflow_tags(found: dict[str, str], description: str | None) -> dict[str, str]:
     """What MLflow's own columns show of a new run: user, source, version, description."""
     commit = found.get("git.commit", "")
     stage = found.get("dvc.stage", "").partition("@")[0]
-    again = f"`git checkout {commit[:10]} && dvc repro --pull`" if commit else ""
-    if name := found.get("dvc.experiment"):
-        again = f"`dvc exp apply {name} && dvc repro --pull`"
     shown = {
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": f"stages.{stage}" if stage else Path(sys.argv[0]).name,
         "mlflow.source.git.commit": commit,
-        "mlflow.note.content": "\n\n".join(
-            filter(None, [description, again and f"To have it again: {again}"])
-        ),
+        "mlflow.note.content": "\n\n".join(filter(None, [description, again(found)])),
     }
     return {key: value for key, value in shown.items() if value}
 

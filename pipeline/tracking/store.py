@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 HOLD_SECONDS = 5.0  # in all, that a dead or hanging store may hold a training up
 LIVE_SECONDS = 4  # of these, for the first contact; the rest is for another try at the end
 LOCK_SECONDS = 2  # to wait for a database that another process writes
+NOTE = "mlflow.note.content"
+DESCRIPTION = (
+    "Boxes learned from image labels: a run per experiment (dataset, method, backbone, seed). `loc/…` are "
+    "localization errors and accuracies in percent; artifacts hold tables, curves and pictures."
+)
 FIRST_USE_SECONDS = 120  # a fresh database takes 10 to 20
 
 
@@ -221,13 +226,23 @@ def _open(store: Store, fresh: bool) -> "tuple[MlflowClient, str]":
             # directory, for ever: in a temporary copy of the repository that folder is deleted.
             place = (store.root / "mlartifacts").as_uri() if store.file else None
             try:
-                return client, client.create_experiment(store.experiment, artifact_location=place)
+                made = client.create_experiment(store.experiment, place, {NOTE: DESCRIPTION})
+                if fresh:
+                    _drop_default(client)
+                return client, made
             except MlflowException:  # another machine may have been quicker
                 experiment = client.get_experiment_by_name(store.experiment)
                 if experiment is None:
                     raise
         check_active(store, experiment)
     return client, experiment.experiment_id
+
+
+def _drop_default(client: "MlflowClient") -> None:
+    """Delete the empty experiment that MLflow makes with a database."""
+    default = client.get_experiment_by_name("Default")
+    if default and not client.search_runs([default.experiment_id], max_results=1):
+        client.delete_experiment(default.experiment_id)
 
 
 def check_active(store: Store, experiment: "Experiment") -> None:
