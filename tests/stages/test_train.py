@@ -1,5 +1,6 @@
 """The stage `train` when it is stopped: what it says, and what the same command does next."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,8 +20,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.prepare(tmp_path_factory.mktemp("data") / "prepared", {"train": 9, "val": 3})
 
 
-def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
-    """Start a training, send it a signal after its first epoch; how it ended and what it said."""
+def stopped(folder: Path, number: signal.Signals, *, group: bool = False) -> tuple[int, str]:
+    """Start a training, send it a signal after its first epoch; how it ended and what it said.
+
+    group: send it to the decoding processes as well, as a terminal does.
+    """
     with subprocess.Popen(
         TRAIN,
         cwd=folder,
@@ -29,17 +33,21 @@ def stopped(folder: Path, number: signal.Signals) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=interruptible,
+        start_new_session=True,
     ) as process:
         until_an_epoch_is_done(folder, process)
-        process.send_signal(number)
+        (os.killpg if group else os.kill)(process.pid, number)
         said, _ = process.communicate(timeout=60)
     return process.returncode, said
 
 
-def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path, prepared: Path) -> None:
-    settings = {"train__epochs": 60, "train__workers": 1, "train__cache_mib": 0}
+@pytest.mark.parametrize("group", [False, True])
+def test_ctrl_c_says_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, prepared: Path, group: bool
+) -> None:
+    settings = {"train__epochs": 60, "train__workers": 3, "train__cache_mib": 0}
     folder = place(tmp_path / "p", prepared, **settings)
-    code, said = stopped(folder, signal.SIGINT)
+    code, said = stopped(folder, signal.SIGINT, group=group)
     assert code == 130
     assert "interrupted: finished epochs are kept; the same command continues after them" in said
     assert "Traceback" not in said
