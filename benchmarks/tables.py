@@ -1,11 +1,8 @@
-"""Write the README's tables from the files of benchmarks/ and the headers of pipeline/methods.
+"""Fill the tables of README.md and docs/ from the files of benchmarks/, between two markers that name the file.
 
-A table stands between two markers, the first of which names its source.
-
-python -m benchmarks.tables            rewrites README.md
+python -m benchmarks.tables            rewrites the pages whose tables are out of date
 """
 
-import ast
 import csv
 import json
 import re
@@ -13,16 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- ((?:benchmarks|pipeline)/\S+) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- (benchmarks/\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text("utf-8")), "utf-8")
+    for page in pages():
+        before = page.read_text("utf-8")
+        if (after := filled(before)) != before:
+            page.write_text(after, "utf-8")
+            print(page.relative_to(ROOT))
+
+
+def pages() -> list[Path]:
+    """The Markdown files that people read: README.md and docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def filled(text: str) -> str:
-    """The README's text with every block written anew from the file it names."""
+    """A page's text with every block written anew from the file it names."""
 
     def block(match: re.Match[str]) -> str:
         path = ROOT / match[2]
@@ -124,46 +129,11 @@ def sweeps(path: Path) -> list[str]:
     return _table([*titles, *versus], rows)
 
 
-REFERENCE = re.compile(
-    r'(?P<authors>[^"]+), "(?P<title>[^"]+)",\s(?P<published>.*?\d{4}(?:; thesis chapter \d)?)'
-)
-
-
-def methods(path: Path) -> list[str]:
-    """A row for each method, from the module docstring of its file."""
-    rows = [_method(file) for file in sorted(path.glob("*.py")) if file.stem not in SHARED]
-    return _table(["`method`", "what it does", "paper", "file"], rows)
-
-
-SHARED = ("__init__", "base")
-
-
-def _method(file: Path) -> list[str]:
-    """First sentence and citation of a docstring that has the title, an empty line, then the citation."""
-    docstring = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
-    what, _, body = docstring.partition("\n\n")
-    if (found := REFERENCE.match(" ".join(body.split()))) is None:
-        raise ValueError(
-            f'{file}: no citation, `authors, "title", where year`, after the first line'
-        )
-    surnames = [name.split(". ")[-1] for name in found["authors"].split(", ")]
-    authors = " & ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
-    note = "; **a reconstruction**, no code is public" if "RECONSTRUCTION" in body else ""
-    paper = f"{authors}, {found['published']}{note}"
-    return [
-        f"`{file.stem}`",
-        what.rstrip("."),
-        paper,
-        f"[`{file.name}`](pipeline/methods/{file.name})",
-    ]
-
-
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
     "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
-    "methods": methods,
     "methods.json": steps,
     "methods-mobilenet_v2.json": steps,
     "training.json": training,
