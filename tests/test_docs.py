@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from benchmarks import tables
-from pipeline import methods, params
+from pipeline import methods, params, presets
 from tests.imports import ROOT
+from tools import wsol
 
 PAGES = tables.pages()
 TEXTS = {page: page.read_text("utf-8") for page in PAGES}
@@ -81,6 +82,11 @@ def test_every_command_shown_exists() -> None:
     modules = set(re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", EVERYTHING))
     assert len(modules) >= 5
     assert [module for module in modules if not find_spec(module)] == []
+    commands = re.findall(r"^(?:\$ )?wsol (\w+)|`wsol (\w+)", EVERYTHING, re.M)
+    named = {name for found in commands for name in found if name}
+    assert len(named) >= 6 and sorted(named - set(wsol.COMMANDS)) == []
+    chosen = set(re.findall(r"wsol preset ([a-z]\S*)", EVERYTHING))
+    assert len(chosen) >= 3 and sorted(chosen - set(presets.PRESETS)) == []
     targets = set(re.findall(r"^(?:\$ )?make (\w[\w-]*)", EVERYTHING, re.M))
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert targets and [target for target in targets if f"\n{target}:" not in makefile] == []
