@@ -82,7 +82,7 @@ def test_every_command_shown_exists() -> None:
     modules = set(re.findall(r"python -m ((?:stages|tools|benchmarks)\.\w+)", EVERYTHING))
     assert len(modules) >= 5
     assert [module for module in modules if not find_spec(module)] == []
-    commands = re.findall(r"^(?:\$ )?wsol (\w+)|`wsol (\w+)", EVERYTHING, re.M)
+    commands = re.findall(r"^(?:\$ )?wsol ([a-z]\w*)|`wsol ([a-z]\w*)", EVERYTHING, re.M)
     named = {name for found in commands for name in found if name}
     assert len(named) >= 6 and sorted(named - set(wsol.COMMANDS)) == []
     chosen = set(re.findall(r"wsol preset ([a-z]\S*)", EVERYTHING))
@@ -94,7 +94,7 @@ def test_every_command_shown_exists() -> None:
 
 def test_every_param_named_exists() -> None:
     keys = params.leaves(yaml.safe_load((ROOT / "params.yaml").read_text("utf-8")))
-    given = re.findall(r"-S ['\"]?([\w.]+)=", EVERYTHING)
+    given = re.findall(r"-S ['\"]?([a-z][\w.]*)=", EVERYTHING)
     sections = "box|datasets|evaluate|heatmaps|prepare|train|methods|localizers|ablate"
     named = re.findall(rf"`((?:{sections})\.[\w.]+)[`:]", EVERYTHING)
     assert len(given) >= 8 and len(named) >= 5
