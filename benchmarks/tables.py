@@ -1,8 +1,11 @@
-"""Fill the tables of README.md and docs/ from the files of benchmarks/, between two markers that name the file.
+"""Fill the tables of README.md and docs/ from the files of benchmarks/ and the headers of pipeline/methods.
+
+A table stands between two markers, the first of which names its source.
 
 python -m benchmarks.tables            rewrites the pages whose tables are out of date
 """
 
+import ast
 import csv
 import json
 import re
@@ -10,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- (benchmarks/\S+) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- ((?:benchmarks|pipeline)/\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def main() -> None:
@@ -129,11 +132,46 @@ def sweeps(path: Path) -> list[str]:
     return _table([*titles, *versus], rows)
 
 
+REFERENCE = re.compile(
+    r'(?P<authors>[^"]+), "(?P<title>[^"]+)",\s(?P<published>.*?\d{4}(?:; thesis chapter \d)?)'
+)
+
+
+def methods(path: Path) -> list[str]:
+    """A row for each method, from the module docstring of its file."""
+    rows = [_method(file) for file in sorted(path.glob("*.py")) if file.stem not in SHARED]
+    return _table(["`method`", "what it does", "paper", "file"], rows)
+
+
+SHARED = ("__init__", "base")
+
+
+def _method(file: Path) -> list[str]:
+    """First sentence and citation of a docstring that has the title, an empty line, then the citation."""
+    docstring = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    what, _, body = docstring.partition("\n\n")
+    if (found := REFERENCE.match(" ".join(body.split()))) is None:
+        raise ValueError(
+            f'{file}: no citation, `authors, "title", where year`, after the first line'
+        )
+    surnames = [name.split(". ")[-1] for name in found["authors"].split(", ")]
+    authors = " & ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
+    note = "; **a reconstruction**, no code is public" if "RECONSTRUCTION" in body else ""
+    paper = f"{authors}, {found['published']}{note}"
+    return [
+        f"`{file.stem}`",
+        what.rstrip("."),
+        paper,
+        f"[`{file.name}`](../pipeline/methods/{file.name})",
+    ]
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
     "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
+    "methods": methods,
     "methods.json": steps,
     "methods-mobilenet_v2.json": steps,
     "training.json": training,
