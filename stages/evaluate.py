@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pipeline import packed, params, pictures, tracking
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluator, results
+from pipeline.evaluation import evaluator, per_image, results
 from pipeline.evaluation.evaluator import Evaluation
 from pipeline.files import whole_directory, write_csv, write_json
 from pipeline.loading import geometry
@@ -25,10 +25,6 @@ from pipeline.runtime.devices import pick_device
 from stages import entry, sharing
 from stages.layout import METRICS, MODELS, PREPARED, run_name
 
-PER_IMAGE = [
-    *("id", "label", "predicted", "in_top5", "score", "iou_true", "iou_predicted", "threshold"),
-    *("x0", "y0", "x1", "y1"),
-]
 PER_CLASS = ["class", "images", "top1_cls_err", "top1_loc_err", "gt_known_loc_err"]
 CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in results.DELTAS)]
 
@@ -93,7 +89,7 @@ def evaluate(model: Method, settings: Params, folder: Path, sha256: str, title: 
         figures["reconstruction"] = True
     if distributed.share().leads:
         rows = results.per_image(test, images, meta.class_names, settings.input)
-        write_csv(folder / "per_image.csv", rows, PER_IMAGE)
+        write_csv(folder / "per_image.csv", rows, per_image.COLUMNS)
         write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
         write_csv(folder / "threshold_curve.csv", results.threshold_curve(test), CURVE)
         write_json(folder / "localization.json", figures)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 IOU_CORRECT = 0.5
 IOU_V2 = (0.3, 0.5, 0.7)  # MaxBoxAccV2, each at its own best threshold
 INTERVAL = (2.5, 97.5)  # percentiles
+RESAMPLES = 1000  # of a difference, in the report as in `wsol compare`
 
 Weights = NDArray[np.float32]
 

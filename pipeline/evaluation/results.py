@@ -9,13 +9,13 @@ from pipeline import packed
 from pipeline.cache import digest
 from pipeline.evaluation import metrics
 from pipeline.evaluation.evaluator import Evaluation
+from pipeline.evaluation.per_image import EDGES
 from pipeline.loading import geometry
 from pipeline.model.reader import Reading
 from pipeline.params import Input, Params
 
 Row = dict[str, Any]
 DELTAS = (30, 50, 70)
-EDGES = ("x0", "y0", "x1", "y1")
 
 
 def localization(

@@ -1,7 +1,6 @@
 """What the stages measured, read back from metrics/: the main run, the ablations, differences."""
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.evaluation import metrics, per_image
 from pipeline.files import read_json
 
 
@@ -79,29 +79,10 @@ class Run:
         return Figure(self.values[name], low, high)
 
     @cached_property
-    def wrong(self) -> dict[str, dict[str, float]]:
-        """Per figure and image id, 100 where the model is wrong and 0 where it is right.
-
-        From per_image.csv; images without a true box are left out of the box figures. Empty where
-        the file is absent.
-        """
+    def images(self) -> per_image.Rows:
+        """The rows of per_image.csv by image; empty where the file is absent."""
         path = self.folder / "per_image.csv"
-        if not path.exists():
-            return {}
-        wrong: dict[str, dict[str, float]] = {
-            "top1_cls_err": {},
-            "top1_loc_err": {},
-            "gt_known_loc_err": {},
-        }
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                miss = row["predicted"] != row["label"]
-                wrong["top1_cls_err"][row["id"]] = 100.0 * miss
-                if row["iou_true"]:
-                    off = miss or float(row["iou_predicted"]) < 0.5
-                    wrong["top1_loc_err"][row["id"]] = 100.0 * off
-                    wrong["gt_known_loc_err"][row["id"]] = 100.0 * (float(row["iou_true"]) < 0.5)
-        return wrong
+        return per_image.read(path) if path.exists() else {}
 
 
 @dataclass(frozen=True)
@@ -186,18 +167,20 @@ def _localization(folder: Path) -> dict[str, Any]:
 
 
 def difference(run: Run, other: Run, name: str) -> Figure | None:
-    """`run` minus `other` in percentage points.
+    """`run` minus `other` in percentage points, with the interval that `wsol compare` prints.
 
-    The interval is the normal approximation over images scored by both (paired): much narrower than
-    the two runs' own intervals suggest. Without one where their images are not the same.
+    Over images scored by both (paired), it is much narrower than the two runs' own intervals suggest.
+    Without one where their images are not the same.
     """
     mine, theirs = run.figure(name), other.figure(name)
     if mine is None or theirs is None:
         return None
     value = mine.value - theirs.value
-    a, b = run.wrong.get(name), other.wrong.get(name)
-    if not a or not b or a.keys() != b.keys() or len(a) < 2:
+    images = list(other.images)
+    if not images or run.images.keys() != other.images.keys():
         return Figure(value)
-    per_image = np.array([a[key] - b[key] for key in a])
-    spread = 1.96 * float(per_image.std(ddof=1)) / math.sqrt(len(per_image))
-    return Figure(value, value - spread, value + spread)
+    a, b = (per_image.errors(of.images, images).get(name) for of in (other, run))
+    if a is None or b is None or (np.isnan(a) != np.isnan(b)).any() or np.isnan(a).all():
+        return Figure(value)
+    found = metrics.paired_difference(a, b, bootstrap=metrics.RESAMPLES, seed=0)["difference"]
+    return Figure(value, found["low"], found["high"])

@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.evaluation import runs
+from pipeline.evaluation import per_image, runs
 from pipeline.evaluation.runs import Figure
 from pipeline.report import markdown, page, published
 from tests.imports import ROOT
 from tests.measured import measure, skip
+from tools import compare
 
 GOOD = (0.9, 0.9, 0.9, 0.9)
 
@@ -52,21 +54,24 @@ def section(text: str, heading: str) -> str:
 
 def test_wrongness_per_image_follows_the_definitions(tmp_path: Path) -> None:
     measure(tmp_path, iou=(0.9, 0.5, 0.4, None), missed=(0, 3))
-    wrong = runs.read(tmp_path).main.wrong
-    assert list(wrong["top1_cls_err"].values()) == [100, 0, 0, 100]
-    assert wrong["top1_loc_err"] == {"image0": 100, "image1": 0, "image2": 100}
-    assert wrong["gt_known_loc_err"] == {"image0": 0, "image1": 0, "image2": 100}
+    rows = runs.read(tmp_path).main.images
+    wrong = per_image.errors(rows, list(rows))
+    nan = float("nan")
+    np.testing.assert_array_equal(wrong["top1_cls_err"], [1, 0, 0, 1])
+    np.testing.assert_array_equal(wrong["top1_loc_err"], [1, 0, 1, nan])
+    np.testing.assert_array_equal(wrong["gt_known_loc_err"], [0, 0, 1, nan])
 
 
-def test_a_difference_is_paired_by_image(metrics: Path) -> None:
-    """CAM errs on images 2 and 3, ASS on none: −50; per image 0 0 −100 −100, deviation 57.735."""
+def test_a_difference_is_the_one_that_compare_prints(metrics: Path) -> None:
+    """CAM errs on images 2 and 3, ASS on none: −50, and no interval leaves −100 … 0."""
     results = runs.read(metrics)
-    delta = runs.difference(
-        results.variants["methods-ass"], results.variants["methods-cam"], "gt_known_loc_err"
-    )
-    assert delta is not None and delta.value == -50
-    assert delta.low == pytest.approx(-50 - 1.96 * 57.735 / 2, abs=1e-3)
-    assert delta.high == pytest.approx(-50 + 1.96 * 57.735 / 2, abs=1e-3)
+    run, other = (results.variants[f"methods-{name}"] for name in ("ass", "cam"))
+    delta = runs.difference(run, other, "gt_known_loc_err")
+    compared = compare.compare(
+        other.images, run.images, list(other.images), bootstrap=1000, seed=0
+    )["gt_known_loc_err"]["difference"]
+    assert delta == Figure(-50, compared["low"], compared["high"])
+    assert delta.low == -100 and delta.high == 0
 
 
 def test_the_published_cam_rows_are_said_to_contradict_each_other(metrics: Path) -> None:
@@ -195,7 +200,7 @@ def test_ours_stand_beside_the_row_of_their_change(metrics: Path) -> None:
     table = section(text, "Table 1")
     assert row(table, "ASS, conv5_3") == [
         *("ASS, conv5_3", "23.97", "25.0 (24.0–27.0)", "51.65", "50.0 (49.0–52.0)"),
-        *("−14.4", "−25.0 (−74.0 to +24.0)"),
+        *("−14.4", "−25.0 (−75.0 to +0.0)"),
     ]
     assert row(table, "ASS, conv5_3+pool4")[2::2] == ["–", "–", "–"]
     assert row(section(text, "Table 3"), "ACoL")[1:4:2] == ["28.10", "54.08"]
@@ -278,7 +283,7 @@ def test_a_verdict_per_method(metrics: Path) -> None:
     assert "**AHD does not beat CAM on this data.**" in text
     assert "difference +0.0 (+0.0 to +0.0): no clear difference" in text
     assert "**ASS beats CAM in one of two figures on this data.**" in text
-    assert "75.0 (74.0–77.0), difference −75.0 (−124.0 to −26.0): better" in text
+    assert "75.0 (74.0–77.0), difference −75.0 (−100.0 to −25.0): better" in text
     assert "**CAM" not in text
 
 
