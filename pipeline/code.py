@@ -21,6 +21,13 @@ def fingerprints(*modules: str) -> Iterator[bytes]:
         yield f"{path.relative_to(ROOT).as_posix()}\n{_meaning(path)}".encode()
 
 
+def meaning(module: str) -> str:
+    """The source of one module without comments, docstrings and layout."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path.with_suffix(".py")
+    return _meaning(file if file.exists() else path / "__init__.py")
+
+
 @cache
 def imported(path: Path) -> frozenset[Path]:
     """Every file of this project that `path` imports, directly or not, and `path` itself.

@@ -6,6 +6,7 @@ from the last time, so a folder of 100,000 images costs a listing.
 """
 
 import ast
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pipeline import cache
+from pipeline import cache, code
 from pipeline.errors import UserError
 from pipeline.files import disk_problem, read_json, write_json
+from pipeline.params import Ablate, unchecked_variants
 
 HERE = Path(__file__).parent
 PATTERNS = {  # the files that count, by the field's type
@@ -30,6 +32,9 @@ LARGE = 2**30  # bytes; larger files are sampled
 FRESH = 2 * 10**9  # nanoseconds; a file written so lately may change again within its time stamp
 READERS = 8  # threads
 MANY = 2000  # files whose reading is announced
+
+ABLATE_NEITHER = ("ablate", "datasets", "methods", "prepare")
+"""Sections of params.yaml that a variant does not read as a whole; DVC sees the prepared data itself."""
 
 Say = Callable[[str], None]
 Signature = list[int]
@@ -71,7 +76,26 @@ def read(raw: Mapping[str, Any], before: Mapping[str, Any], say: Say) -> dict[st
                 own = digest(where, kinds[key], value, "ablate", name, key)
                 found["ablate"].setdefault(name, {})[key] = own
     table.save()
-    return found
+    return found | {"asked": _asked(raw, found)}
+
+
+def _asked(raw: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of what each name in `ablate.run` stands for: params, own code and files of its variants."""
+    ablate = Ablate.model_validate(raw["ablate"])
+    values = unchecked_variants(dict(raw))
+
+    def variant(key: str) -> str:
+        own = values[key]
+        used = {name: value for name, value in own.items() if name not in ABLATE_NEITHER}
+        parts = {room: own[f"{room}s"].get(own[room]) for room in ("dataset", "method")}
+        files = [found["weights"], found["methods"].get(own["method"]), found["ablate"].get(key)]
+        text = code.meaning(f"pipeline.methods.{own['method']}")
+        return json.dumps([key, used, parts, files, text], sort_keys=True)
+
+    return {
+        name: cache.digest(variant(key).encode() for key in ablate.asked(name))[:32]
+        for name in ablate.run
+    }
 
 
 def named(raw: Mapping[str, Any]) -> dict[str, str]:

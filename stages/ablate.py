@@ -1,42 +1,46 @@
-"""One ablation variant: train and evaluate the params with one change. `python -m stages.ablate methods-ass`"""
+"""Ablation variants: train and evaluate the params with one change each. `python -m stages.ablate core`"""
 
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline import params
-from pipeline.files import whole_directory, write_json
+from pipeline import packed, params, tracking
+from pipeline.cache import digest, digest_file
+from pipeline.files import whole_directory
 from pipeline.params import Params
-from stages import entry
+from pipeline.runtime import distributed, precision
+from pipeline.training.checkpoint import Checkpoint, fingerprint
+from stages import sharing
+from stages.evaluate import evaluate
 from stages.layout import ABLATION, PREPARED, run_name
+from stages.train import trained, write_history
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.ablate", description=__doc__)
-    parser.add_argument("variant", help="a key of ablate.variants in params.yaml")
-    key: str = parser.parse_args().variant
-    ablate = params.load_ablate()
-    if key in ablate.variants and not ablate.runs(key):
-        switch = f"ablate.{ablate.variants[key].when}"
-        with whole_directory(ABLATION / key) as partial:
-            write_json(partial / "localization.json", {"run": False, "when": switch})
-        print(f"{key}: not run, since {switch} is false in params.yaml")
-        return
-    # Not at the top: a variant that is not run should not wait for torch.
-    from stages import sharing
-
-    sharing.run(lambda: run(key, params.variant(key)))
+    parser.add_argument(
+        "name", help="a variant, a study, core or all: a name that ablate.run may hold"
+    )
+    name: str = parser.parse_args().name
+    sharing.run(lambda: run_all(name))
 
 
-def run(key: str, settings: Params) -> None:
-    """Train (or take the same training finished before) and evaluate; write metrics/ablation/<key>/."""
-    from pipeline import packed, tracking
-    from pipeline.cache import digest, digest_file
-    from pipeline.runtime import distributed, precision
-    from pipeline.training.checkpoint import Checkpoint, fingerprint
-    from stages.evaluate import evaluate
-    from stages.train import trained, write_history
+def run_all(name: str) -> None:
+    """Run the variants that `name` stands for; write metrics/ablation/<name>/<variant>/."""
+    keys = params.load_ablate().asked(name)
+    if not keys:
+        params.variant(name)  # raises: unknown
+    leads = distributed.share().leads
+    with whole_directory(ABLATION / name) if leads else nullcontext(Path()) as partial:
+        for number, key in enumerate(keys, 1):
+            print(f"{key} ({number} of {len(keys)})", flush=True)
+            if leads:
+                (partial / key).mkdir()
+            run(key, params.variant(key), partial / key)
 
+
+def run(key: str, settings: Params, folder: Path) -> None:
+    """Train (or take the same training finished before) and evaluate one variant into `folder`."""
     settings = precision.resolved(settings)
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     leads = distributed.share().leads
@@ -47,25 +51,22 @@ def run(key: str, settings: Params) -> None:
         key.encode(),
         settings.box.model_dump_json().encode(),
     ]
-    with (
-        tracking.Run.open(
-            key=digest(identity)[:32],
-            name=f"{key}: {run_name(settings)}",
-            params=params.flat(settings),
-            tags={"seed": str(settings.seed), "ablation": key},
-            live=False,
-        ) as tracked,
-        whole_directory(ABLATION / key) if leads else nullcontext(Path()) as partial,
-    ):
+    with tracking.Run.open(
+        key=digest(identity)[:32],
+        name=f"{key}: {run_name(settings)}",
+        params=params.flat(settings),
+        tags={"seed": str(settings.seed), "ablation": key},
+        live=False,
+    ) as tracked:
         tracked.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "train")
         model, history = trained(settings, checkpoint, tracked)
         if leads:
-            write_history(partial, history)
+            write_history(folder, history)
         sha256 = digest_file(checkpoint.weights)
-        evaluate(model, settings, partial, sha256, key)
+        evaluate(model, settings, folder, sha256, key)
         if leads:
-            tracked.evaluation(partial)
+            tracked.evaluation(folder)
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    main()

@@ -33,8 +33,9 @@ def main() -> None:
 
 def read() -> Results:
     """What the stages before measured, variants in the order of params.yaml."""
-    variants = params.load_ablate().variants
-    return runs.read(METRICS, {key: variant.set for key, variant in variants.items()})
+    ablate = params.load_ablate()
+    place = {key: f"{name}/{key}" for name in reversed(ablate.run) for key in ablate.asked(name)}
+    return runs.read(METRICS, {place[key]: ablate.variants[key].set for key in ablate.wanted()})
 
 
 def draw(results: Results, metrics: Path) -> list[tuple[str, str]]:

@@ -74,9 +74,3 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def skip(folder: Path) -> None:
-    """What an ablation variant leaves that is switched off."""
-    folder.mkdir(parents=True)
-    (folder / "localization.json").write_text('{"run": false, "when": "ablate.all"}')

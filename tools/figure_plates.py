@@ -195,7 +195,7 @@ def comparison(scene: Scene) -> "Figure":
     finished = Checkpoint.of(fingerprint(variant, PREPARED)).finished()
     if finished is None:
         raise UnavailableError(
-            f"there is no trained CAM to compare with: run `dvc repro ablate@{CAM}`"
+            f"there is no trained CAM to compare with: run `dvc exp run -S 'ablate.run=[{CAM}]'`"
         )
     names = packed.read_meta(PREPARED).class_names
     cam = methods.build("cam", variant.backbone, "none", len(names), variant.method_params)

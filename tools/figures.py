@@ -12,7 +12,7 @@ thresholds  the boxes of several thresholds (figure 25)
 two_stage   the box chosen in two stages, and every candidate's variance (figure 31)
 branches    how often each plug point takes which branch (numbers of figures 14 to 16)
 
-Needs what `dvc repro` leaves; `comparison` also a CAM: `dvc repro ablate@methods-cam`.
+Needs what `dvc repro` leaves; `comparison` also a CAM: `ablate.run: [methods-cam]` or `[core]`.
 """
 
 import argparse

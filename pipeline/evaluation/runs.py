@@ -87,11 +87,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """All that metrics/ holds; `skipped`: variants by the switch that is off, "" without results."""
+    """All that metrics/ holds; `missing`: variants without results."""
 
     main: Run
     variants: Mapping[str, Run]
-    skipped: Mapping[str, Sequence[str]]
+    missing: Sequence[str]
 
     def plain(self, method: str, like: Run) -> Run | None:
         """`method` as params.yaml sets it, in the same setting as `like`."""
@@ -118,26 +118,26 @@ class Results:
 
 
 def read(metrics: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Results:
-    """Read `metrics`: the variants of `changes` (each one's own values), or all there are.
+    """Read `metrics`: the variants of `changes`, or all there are.
+
+    changes: each variant's own values by `<name in ablate.run>/<variant>`.
+
 
     Raises UserError when the evaluation has not been run or a file is not what it should be.
     """
     folder = metrics / "ablation"
     if changes is None:
-        found = sorted(path.parent.name for path in folder.glob("*/localization.json"))
-        changes = {key: {} for key in found}
+        found = sorted(path.parent for path in folder.glob("*/*/localization.json"))
+        changes = {path.relative_to(folder).as_posix(): {} for path in found}
     variants: dict[str, Run] = {}
-    skipped: dict[str, list[str]] = {}
-    for key, own in changes.items():
-        if not (folder / key / "localization.json").exists():
-            skipped.setdefault("", []).append(key)
-            continue
-        values = _localization(folder / key)
-        if values.get("run") is False:
-            skipped.setdefault(values.get("when", "ablate"), []).append(key)
+    missing: list[str] = []
+    for place, own in changes.items():
+        key = place.rpartition("/")[2]
+        if (folder / place / "localization.json").exists():
+            variants[key] = Run(key, folder / place, _localization(folder / place), own)
         else:
-            variants[key] = Run(key, folder / key, values, own)
-    return Results(Run("", metrics, _localization(metrics)), variants, skipped)
+            missing.append(key)
+    return Results(Run("", metrics, _localization(metrics)), variants, missing)
 
 
 def columns(path: Path) -> dict[str, np.ndarray]:
@@ -161,7 +161,7 @@ def _localization(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON ({error}); delete it and run `dvc repro`") from error
     needed = ("dataset", "method", "backbone", "weights", "seed", "n")
     missing = [name for name in needed if name not in values]
-    if missing and values.get("run") is not False:
+    if missing:
         raise UserError(f"{path} has no {', '.join(missing)}; delete it and run `dvc repro`")
     return values
 

@@ -117,18 +117,18 @@ def load_all(path: Path = FILE, text: str | None = None) -> Params:
     ablate = validated(Ablate, raw.get("ablate"), "ablate", [])
     if ablate is None:
         return _raised(path, params, problems)  # told with the whole file
-    own = set(problems)
+    own, wanted = set(problems), ablate.wanted()
     for key, changes in ablate.variants.items():
         values, found = _changed(raw, changes, own)
         found += _parsed(values, every=True)[1]
-        if ablate.runs(key):
+        if key in wanted:
             found += _backbone_problems(values)
         problems += [f"ablate.variants.{key}: {problem}" for problem in found if problem not in own]
     return _raised(path, params, problems)
 
 
 def load_ablate(path: Path = FILE) -> Ablate:
-    """Read only the ablation's names and switches, importing no dataset and no method."""
+    """Read only the ablation's section, importing no dataset and no method."""
     problems: list[str] = []
     ablate = validated(Ablate, read(path).get("ablate"), "ablate", problems)
     return _raised(path, ablate, problems)
@@ -144,6 +144,12 @@ def variant(key: str, path: Path = FILE) -> Params:
     params, more = _parsed(values, localizer=True)
     problems = [f"ablate.variants.{key}: {problem}" for problem in problems + more]
     return _raised(path, params, problems)
+
+
+def unchecked_variants(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The whole file's plain values as each ablation variant has them, without importing any method."""
+    ablate = validated(Ablate, raw.get("ablate"), "ablate", [])
+    return {k: _changed(raw, v)[0] for k, v in ablate.variants.items()} if ablate else {}
 
 
 def flat(params: Params) -> dict[str, Scalar]:

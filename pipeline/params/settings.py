@@ -1,5 +1,6 @@
 """The sections of params.yaml that every dataset and method shares: types, ranges, where from."""
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,7 +197,6 @@ class Evaluate(Section):
 class Variant(Section):
     """One row of an ablation: the params with another method, backbone or single values."""
 
-    when: Literal["always", "all"]
     method: str
     backbone: str | None = None
     schedule: str | None = None
@@ -206,22 +206,50 @@ class Variant(Section):
 
 
 class Ablate(Section):
-    """Named variants `<study>-<variant>`, each trained and scored beside the main run."""
+    """Named variants `<study>-<variant>`, and which of them are trained and scored beside the main run."""
 
-    always: bool
-    all: bool
+    run: tuple[str, ...]
+    """Names of variants or studies, `core` or `all`; each is a DVC stage."""
+    core: tuple[str, ...]
+    """The variants that the name `core` stands for."""
     variants: dict[str, Variant]
 
     @model_validator(mode="after")
-    def _names_are_folders(self) -> "Ablate":
+    def _names_are_known(self) -> "Ablate":
         allowed = "<study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"
-        if bad := [v for v in self.variants if not re.fullmatch(VARIANT_NAME, v)]:
-            raise ValueError("\n".join(f"variants.{v} is no name; allowed: {allowed}" for v in bad))
+        problems = [
+            f"variants.{v} is not a valid name; allowed: {allowed}"
+            for v in self.variants
+            if not re.fullmatch(VARIANT_NAME, v)
+        ]
+        groups = list(dict.fromkeys(["core", "all", *(v.partition("-")[0] for v in self.variants)]))
+        known = [*groups, *self.variants]
+        for field, allowed_here in (("run", known), ("core", list(self.variants))):
+            given: tuple[str, ...] = getattr(self, field)
+            for name in given:
+                if name not in allowed_here:
+                    close = difflib.get_close_matches(name, allowed_here, n=1)
+                    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(groups)}"
+                    end = "" if close else ", or a name of ablate.variants"
+                    problems.append(f"{field} names {name!r}, which is unknown; {hint}{end}")
+            if len(set(given)) < len(given):
+                problems.append(f"{field} names something twice; allowed: each name once")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
-    def runs(self, key: str) -> bool:
-        """Whether the variant `key` is asked for."""
-        return self.always if self.variants[key].when == "always" else self.all
+    def asked(self, name: str) -> list[str]:
+        """The variants that a name in `run` stands for, in the order of `variants`."""
+        return [
+            key
+            for key in self.variants
+            if name in (key, key.partition("-")[0], "all") or (name == "core" and key in self.core)
+        ]
+
+    def wanted(self) -> list[str]:
+        """The variants that `run` asks for, in the order of `variants`."""
+        found = {key for name in self.run for key in self.asked(name)}
+        return [key for key in self.variants if key in found]
 
 
 def _weights(value: str) -> str:

@@ -176,9 +176,10 @@ def _pictures(pictures: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _reproduce(results: Results) -> str:
+    names = [run.folder.parent.name for run in results.variants.values()]
     commands = {
         "make repro": "everything, as params.yaml says",
-        **{f"dvc repro ablate@{key}": "one variant" for key in list(results.variants)[-1:]},
+        **{f"dvc repro ablate@{name}": "variants of params.yaml" for name in names[-1:]},
         "dvc exp run -S method=ahd -S seed=1": "another experiment, then: dvc exp show",
         "make ui": "every run with its curves, in the browser",
     }

@@ -1,4 +1,4 @@
-"""The report's ablation studies: a table each, what beats CAM, what was not run."""
+"""The report's ablation studies: a table each, what beats CAM, what has no results."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,11 +18,11 @@ STUDIES = {
 
 
 def sections(results: Results) -> Iterator[str]:
-    """One table per study; which methods beat CAM; what was not run."""
+    """One table per study; which methods beat CAM; what has no results."""
     studies: dict[str, list[Run]] = {}
     for run in results.variants.values():
         studies.setdefault(run.study, []).append(run)
-    if not studies and not results.skipped:
+    if not studies and not results.missing:
         return
     yield (
         "## Ablation studies\n\nErrors in percent (95 %). Δ: difference to the baseline row in "
@@ -34,10 +34,8 @@ def sections(results: Results) -> Iterator[str]:
         verdicts = [_verdict(results, run) for run in runs] if study == "methods" else []
         if any(verdicts):
             yield "\n".join(f"- {verdict}" for verdict in verdicts if verdict)
-    for switch, keys in results.skipped.items():
-        names = ", ".join(f"`{key}`" for key in keys)
-        why = f"Not run, because `{switch}` in params.yaml is off" if switch else "No results yet"
-        yield f"{why}: {names}."
+    if results.missing:
+        yield f"No results yet: {', '.join(f'`{key}`' for key in results.missing)}."
 
 
 def _study(results: Results, runs: list[Run]) -> str:

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "evaluate.bootstrap": 50,
     "evaluate.pictures": 2,
 }
-VARIANTS = ["methods-cam", "methods-ass", "rcam-two_stage", "positions_ass-pool4"]
+CORE = ["methods-cam", "methods-ass", "rcam-two_stage"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def make(folder: Path) -> Project:
     values = yaml.safe_load(project.read("params.yaml"))
     for key, value in SMALL.items():
         put(values, key, value)
-    kept = values["ablate"]["variants"]
-    values["ablate"]["variants"] = {key: kept[key] for key in VARIANTS}
+    values["ablate"]["core"] = CORE
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     with (folder / ".gitignore").open("a") as ignored:
         ignored.write(".site-cache/\n")

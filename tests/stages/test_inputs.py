@@ -53,6 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         methods__danet__hierarchy=str(outside / "tree.csv"),
         weights=str(outside / "own.safetensors"),
         method="danet",
+        ablate__run=["methods-cam"],
         train__epochs=2,
     )
     made.run("dvc", "repro", "evaluate", "ablate@methods-cam", WSOL_TRACKING="off")

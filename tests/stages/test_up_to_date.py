@@ -10,6 +10,7 @@ from tests.stages.project import Project, make
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The main run with method cam, and one variant."""
     made = make(tmp_path_factory.mktemp("project"))
+    made.set(ablate__run=["methods-cam"])
     made.run("dvc", "repro", "evaluate", "ablate@methods-cam", WSOL_TRACKING="off")
     made.commit("Results")
     return made
@@ -28,9 +29,11 @@ def edited(project: Project, path: str, before: set[str]) -> set[str]:
     comment = "\nEDITED = 1\n" if file.suffix == ".py" else "\n# edited\n"
     file.write_text(text + comment)
     try:
+        project.run("python", "-m", "stages.inputs")  # as `dvc repro` does first
         return project.changed() - before
     finally:
         file.write_text(text)
+        project.run("git", "checkout", "-q", "data/inputs.json")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def edited(project: Project, path: str, before: set[str]) -> set[str]:
         ("pipeline/datasets/cub/__init__.py", set()),
         ("pipeline/datasets/synthetic/objects.py", {"download", "preprocess"}),
         ("pipeline/methods/danet.py", set()),
-        ("pipeline/methods/cam.py", {"train", "evaluate", "ablate@methods-cam"}),
+        ("pipeline/methods/cam.py", {"inputs", "train", "evaluate", "ablate@methods-cam"}),
         ("tools/predict.py", set()),
         ("tools/compare.py", set()),
         ("tools/wsol.py", set()),

@@ -80,7 +80,7 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
          ["params.yaml: seed is -1; allowed: a whole number from 0 to 4294967295",
           "params.yaml: train.learning_rate is the text '1e-4'; allowed: a number > 0 "
           "(YAML reads 1e-4 as text: write 0.0001)"]),
-        (["birds", "-S", "methods.ass.plug_points=[layer3]", "-S", "method=ass", "-S", "ablate.always=false"],
+        (["birds", "-S", "methods.ass.plug_points=[layer3]", "-S", "method=ass", "-S", "ablate.run=[core]"],
          ["params.yaml: methods.ass.plug_points is [layer3]; allowed: a list of stride2, stride4, stride8, "
           "stride16_early, stride16_late, last (or VGG16's names pool1, pool2, pool3, pool4, conv5_3), "
           "not layer3"]),

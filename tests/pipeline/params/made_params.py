@@ -66,12 +66,12 @@ methods:
   plain: {}
   hide: {plug_points: [pool4, last], threshold: 0.8, how: hard}
 ablate:
-  always: true
-  all: false
+  run: [methods]
+  core: [methods-plain, hide-late]
   variants:
-    methods-plain: {when: always, method: plain}
-    hide-late: {when: always, method: hide, set: {methods.hide.plug_points: [last]}}
-    hide-soft: {when: all, method: hide, backbone: big, set: {methods.hide.how: soft, train.epochs: 3}}
+    methods-plain: {method: plain}
+    hide-late: {method: hide, set: {methods.hide.plug_points: [last]}}
+    hide-soft: {method: hide, backbone: big, set: {methods.hide.how: soft, train.epochs: 3}}
 """
 
 

@@ -50,7 +50,7 @@ def test_only_the_chosen_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pipeline.methods.hide", None)
     assert params.load(method=False).method_params == Section()
     monkeypatch.setitem(sys.modules, "pipeline.datasets.made", None)
-    assert params.load_ablate().always
+    assert params.load_ablate().run == ("methods",)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,20 @@ def test_no_such_variant() -> None:
     ]
 
 
-def test_which_variants_run() -> None:
-    ablate = params.load_ablate()
-    assert [ablate.runs(key) for key in ablate.variants] == [True, True, False]
-    write({"ablate.always": False, "ablate.all": True})
-    ablate = params.load_ablate()
-    assert [ablate.runs(key) for key in ablate.variants] == [False, False, True]
+@pytest.mark.parametrize(
+    ("run", "wanted"),
+    [
+        ([], []),
+        (["hide-soft"], ["hide-soft"]),
+        (["hide"], ["hide-late", "hide-soft"]),
+        (["core"], ["methods-plain", "hide-late"]),
+        (["hide-soft", "core"], ["methods-plain", "hide-late", "hide-soft"]),
+        (["all"], ["methods-plain", "hide-late", "hide-soft"]),
+    ],
+)
+def test_which_variants_run(run: list[str], wanted: list[str]) -> None:
+    write({"ablate.run": run})
+    assert params.load_ablate().wanted() == wanted
 
 
 # --- the file that is committed ---------------------------------------------------------------

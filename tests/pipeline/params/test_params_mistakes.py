@@ -121,16 +121,21 @@ def problems(changes: Mapping[str, object]) -> list[str]:
          "ablate.variants.hide-late: box.selection is 'val', which needs boxes on held-out images, "
          "and datasets.other.boxes is null; allowed: another box.selection"),
         # the ablation
-        ({"ablate.variants.methods-plain.when": "never"},
-         "ablate.variants.methods-plain.when is 'never'; allowed: always, all"),
+        ({"ablate.run": ["hide-sotf"]},
+         "ablate.run names 'hide-sotf', which is unknown; did you mean hide-soft?"),
+        ({"ablate.run": ["tables"]}, "ablate.run names 'tables', which is unknown; "
+         "allowed: core, all, methods, hide, or a name of ablate.variants"),
+        ({"ablate.run": ["all", "all"]}, "ablate.run names something twice; allowed: each name once"),
+        ({"ablate.run": "core"}, "ablate.run is 'core'; allowed: a list, each item: a text"),
+        ({"ablate.core": ["hide"]}, "ablate.core names 'hide', which is unknown; did you mean hide-soft?"),
         ({"ablate.variants.methods-plain.method": ...},
          "ablate.variants.methods-plain.method is missing; allowed: a text"),
         ({"ablate.variants.methods-plain.sett": {}},
          "ablate.variants.methods-plain.sett is unknown; did you mean ablate.variants.methods-plain.set?"),
         ({"ablate.variants.methods-plain": None}, "ablate.variants.methods-plain is null; "
-         "allowed: a section with when, method, backbone, schedule, set"),
-        ({"ablate.variants.Plain": {"when": "all", "method": "plain"}},
-         "ablate.variants.Plain is no name; "
+         "allowed: a section with method, backbone, schedule, set"),
+        ({"ablate.variants.Plain": {"method": "plain"}},
+         "ablate.variants.Plain is not a valid name; "
          "allowed: <study>-<variant> in a-z, 0-9, _ and -, such as boxes-two_stage"),
         ({"ablate.variants.methods-plain.method": "plane"}, "ablate.variants.methods-plain: "
          "method is 'plane'; allowed: hide, plain (a file of pipeline/methods)"),

@@ -12,7 +12,7 @@ from pipeline.evaluation import per_image, runs
 from pipeline.evaluation.runs import Figure
 from pipeline.report import markdown, page, published
 from tests.imports import ROOT
-from tests.measured import measure, skip
+from tests.measured import measure
 from tools import compare
 
 GOOD = (0.9, 0.9, 0.9, 0.9)
@@ -20,18 +20,24 @@ GOOD = (0.9, 0.9, 0.9, 0.9)
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Path:
-    """A main CAM run, two methods, an ASS variant, and one that is switched off."""
+    """A main CAM run, two methods and an ASS variant."""
     measure(tmp_path)
-    measure(tmp_path / "ablation" / "methods-cam")
-    measure(tmp_path / "ablation" / "methods-ass", "ass", iou=GOOD, missed=())
-    measure(tmp_path / "ablation" / "methods-ahd", "ahd")
-    measure(tmp_path / "ablation" / "positions_ass-conv5_3", "ass", iou=(0.9, 0.9, 0.9, 0.1))
-    skip(tmp_path / "ablation" / "positions_ass-pool1")
+    measure(tmp_path / "ablation" / "all" / "methods-cam")
+    measure(tmp_path / "ablation" / "all" / "methods-ass", "ass", iou=GOOD, missed=())
+    measure(tmp_path / "ablation" / "all" / "methods-ahd", "ahd")
+    measure(
+        tmp_path / "ablation" / "all" / "positions_ass-conv5_3", "ass", iou=(0.9, 0.9, 0.9, 0.1)
+    )
     return tmp_path
 
 
 def written(metrics: Path, changes: dict | None = None) -> str:
-    return page.markdown(runs.read(metrics, changes))
+    return page.markdown(runs.read(metrics, changes and in_all(changes)))
+
+
+def in_all(changes: dict) -> dict:
+    """The changes of variants that were run by the name `all`."""
+    return {f"all/{key}": own for key, own in changes.items()}
 
 
 def row(text: str, start: str) -> list[str]:
@@ -83,7 +89,7 @@ def test_the_published_cam_rows_are_said_to_contradict_each_other(metrics: Path)
 
 
 def test_a_reconstruction_is_called_one(metrics: Path) -> None:
-    folder = metrics / "ablation" / "methods-mci"
+    folder = metrics / "ablation" / "all" / "methods-mci"
     measure(folder, "mci")
     assert "MCI (reconstruction)" not in page.markdown(runs.read(metrics))
     values = json.loads((folder / "localization.json").read_text())
@@ -95,21 +101,21 @@ def test_a_reconstruction_is_called_one(metrics: Path) -> None:
 
 
 def test_without_the_same_images_a_difference_has_no_interval(metrics: Path) -> None:
-    measure(metrics / "ablation" / "methods-ass", "ass", iou=GOOD[:3], missed=())
+    measure(metrics / "ablation" / "all" / "methods-ass", "ass", iou=GOOD[:3], missed=())
     results = runs.read(metrics)
     pair = results.variants["methods-ass"], results.variants["methods-cam"]
     assert runs.difference(*pair, "gt_known_loc_err") == Figure(-50.0)
-    (metrics / "ablation" / "methods-cam" / "per_image.csv").unlink()
+    (metrics / "ablation" / "all" / "methods-cam" / "per_image.csv").unlink()
     pair = pair[0], runs.read(metrics).variants["methods-cam"]
     assert runs.difference(*pair, "gt_known_loc_err") == Figure(-50.0)
 
 
 def test_variants_come_in_the_order_of_params_and_no_other(metrics: Path) -> None:
     changes: dict = {"methods-ass": {}, "methods-cam": {}, "rcam-wgap": {}}
-    results = runs.read(metrics, changes)
+    results = runs.read(metrics, in_all(changes))
     assert list(results.variants) == ["methods-ass", "methods-cam"]
-    assert results.skipped == {"": ["rcam-wgap"]}
-    assert runs.read(metrics).skipped == {"ablate.all": ["positions_ass-pool1"]}
+    assert results.missing == ["rcam-wgap"]
+    assert runs.read(metrics).missing == []
 
 
 def test_who_is_compared_with_whom(metrics: Path) -> None:
@@ -119,7 +125,7 @@ def test_who_is_compared_with_whom(metrics: Path) -> None:
     assert results.baseline("methods", cam) is None
     assert results.baseline("positions_ass", results.variants["positions_ass-conv5_3"]) is ass
     assert results.baseline("positions_ass", ass) is None
-    measure(metrics / "ablation" / "methods-ahd", "ahd", backbone="resnet50")
+    measure(metrics / "ablation" / "all" / "methods-ahd", "ahd", backbone="resnet50")
     results = runs.read(metrics)
     assert results.baseline("methods", results.variants["methods-ahd"]) is None
 
@@ -208,7 +214,7 @@ def test_ours_stand_beside_the_row_of_their_change(metrics: Path) -> None:
 
 
 def test_ours_stand_beside_their_own_backbone(metrics: Path) -> None:
-    measure(metrics / "ablation" / "methods-ahd", "ahd", backbone="resnet50")
+    measure(metrics / "ablation" / "all" / "methods-ahd", "ahd", backbone="resnet50")
     table = section(written(metrics), "Table 5")
     assert row(table, "AHD, vgg16")[2] == "–"
     assert row(table, "AHD, resnet50")[2] == "25.0 (24.0–27.0)"
@@ -223,9 +229,9 @@ def test_the_main_run_stands_for_its_method(tmp_path: Path) -> None:
 
 def test_the_thesiss_eil_is_the_one_of_several_modules(metrics: Path) -> None:
     """25.23 and 42.54 are the errors of MEIL's paper; EIL at one place does not belong beside them."""
-    measure(metrics / "ablation" / "methods-eil", "eil")
+    measure(metrics / "ablation" / "all" / "methods-eil", "eil")
     assert row(section(written(metrics), "Table 10"), "EIL, multi-module")[1:3] == ["25.23", "–"]
-    measure(metrics / "ablation" / "methods-meil", "eil", missed=())
+    measure(metrics / "ablation" / "all" / "methods-meil", "eil", missed=())
     beside = row(section(written(metrics), "Table 10"), "EIL, multi-module")
     assert beside[1] == "25.23" and beside[2].startswith("0.0")
 
@@ -236,12 +242,12 @@ def test_only_the_thesiss_setting_is_marked_as_the_same(metrics: Path) -> None:
     assert "not comparable with the published figures" in text
     like = {"dataset": "cub", "backbone": "vgg16", "weights": "imagenet", "n": 5794}
     measure(metrics, **like)
-    measure(metrics / "ablation" / "methods-cam", **like)
+    measure(metrics / "ablation" / "all" / "methods-cam", **like)
     text = written(metrics)
     assert "CAM ✓" in text and "ASS ✓" not in text
     assert "not comparable with the published figures" not in text
     measure(metrics, **like | {"n": 126})
-    measure(metrics / "ablation" / "methods-cam", **like | {"n": 126})
+    measure(metrics / "ablation" / "all" / "methods-cam", **like | {"n": 126})
     assert "✓" not in written(metrics)
 
 
@@ -288,7 +294,7 @@ def test_a_verdict_per_method(metrics: Path) -> None:
 
 
 def test_without_an_interval_nothing_is_claimed(metrics: Path) -> None:
-    (metrics / "ablation" / "methods-ass" / "per_image.csv").unlink()
+    (metrics / "ablation" / "all" / "methods-ass" / "per_image.csv").unlink()
     assert "**ASS does not beat CAM on this data.**" in written(metrics)
 
 
@@ -306,22 +312,30 @@ def test_how_the_threshold_was_chosen(tmp_path: Path, changed: dict, says: str) 
 
 
 def test_rows_with_other_boxes_say_so(metrics: Path) -> None:
-    measure(metrics / "ablation" / "methods-rcam", "rcam", selection="two_stage")
+    measure(metrics / "ablation" / "all" / "methods-rcam", "rcam", selection="two_stage")
     text = section(written(metrics), "Methods")
     assert row(text, "RCAM")[1] == "two_stage" and row(text, "ASS")[1] == "fixed 0.2"
 
 
-def test_what_was_not_run_is_said_once(metrics: Path) -> None:
+def test_what_has_no_results_is_named_once_and_what_nobody_asked_for_is_not(metrics: Path) -> None:
     text = written(metrics, {"methods-cam": {}, "positions_ass-pool1": {}, "rcam-wgap": {}})
-    off = "Not run, because `ablate.all` in params.yaml is off: `positions_ass-pool1`."
-    assert text.count(off) == 1
-    assert "No results yet: `rcam-wgap`." in text
+    assert text.count("No results yet: `positions_ass-pool1`, `rcam-wgap`.") == 1
+    assert "masks" not in written(metrics, {"methods-cam": {}})
+
+
+def test_results_of_a_name_that_is_no_longer_asked_for_are_left_out(metrics: Path) -> None:
+    measure(metrics / "ablation" / "core" / "methods-cam", missed=())
+    in_core = runs.read(metrics, {"core/methods-cam": {}}).variants["methods-cam"]
+    in_all_ = runs.read(metrics, {"all/methods-cam": {}}).variants["methods-cam"]
+    assert in_core.figure("top1_cls_err") != in_all_.figure("top1_cls_err")
 
 
 def test_a_dataset_without_boxes(tmp_path: Path) -> None:
     measure(tmp_path, iou=(None, None), dataset="folder")
-    measure(tmp_path / "ablation" / "methods-cam", iou=(None, None), dataset="folder")
-    measure(tmp_path / "ablation" / "methods-ass", "ass", iou=(None, None), dataset="folder")
+    measure(tmp_path / "ablation" / "all" / "methods-cam", iou=(None, None), dataset="folder")
+    measure(
+        tmp_path / "ablation" / "all" / "methods-ass", "ass", iou=(None, None), dataset="folder"
+    )
     text = written(tmp_path)
     assert "no boxes" in text and "Centre box" not in text and "MaxBoxAcc" not in text
     assert row(section(text, "Table 1"), "CAM")[1:5] == ["23.86", "50.0 (49.0–52.0)", "66.05", "–"]
@@ -343,7 +357,7 @@ def test_pictures_are_linked_as_given(metrics: Path) -> None:
 
 def test_every_number_of_ours_is_in_a_file(metrics: Path) -> None:
     """Change one figure in one file: the report shows the new one, and the old one no more."""
-    path = metrics / "ablation" / "methods-ahd" / "localization.json"
+    path = metrics / "ablation" / "all" / "methods-ahd" / "localization.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"top1_loc_err": 12.34}))
     line = row(section(written(metrics), "Methods"), "AHD")

@@ -35,8 +35,8 @@ def test_training_without_held_out_images(val: np.ndarray | None) -> None:
 def test_which_curves_results_have(tmp_path: Path) -> None:
     measure(tmp_path)
     assert [name for name, _, _ in plots.of(runs.read(tmp_path))] == ["thresholds", "training"]
-    measure(tmp_path / "ablation" / "methods-cam")
-    measure(tmp_path / "ablation" / "methods-rcam", "rcam", selection="two_stage")
+    measure(tmp_path / "ablation" / "all" / "methods-cam")
+    measure(tmp_path / "ablation" / "all" / "methods-rcam", "rcam", selection="two_stage")
     results = runs.read(tmp_path)
     names = [name for name, _, _ in plots.of(results)]
     assert results.main.threshold == 0.2
