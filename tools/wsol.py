@@ -21,7 +21,7 @@ from tools import __version__
 
 COMMANDS = (
     *("predict", "score", "compare", "experiments", "figures", "heatmaps"),
-    *("preset", "summary", "track", "ui"),
+    *("preset", "summary", "track", "ui", "doctor"),
 )
 
 
