@@ -275,7 +275,8 @@ def test_importing_costs_nothing() -> None:
 
 def test_compiling_is_announced_once(tmp_path: Path) -> None:
     code = (
-        "import numpy; from pipeline.boxes.sweep_basins import begin; begin(numpy.zeros(3, 'u4'))"
+        "import numpy; from pipeline.boxes.threshold_sweep.basins import begin;"
+        " begin(numpy.zeros(3, 'u4'))"
     )
 
     def told() -> list[str]:

@@ -20,7 +20,7 @@ def test_a_device_that_is_not_there() -> None:
 def test_memory_of_freed_tensors_is_not_asked_for_again() -> None:
     script = """
 import resource, torch
-from pipeline.devices import pick_device
+from pipeline.runtime.devices import pick_device
 
 pick_device("cpu")
 def faults():

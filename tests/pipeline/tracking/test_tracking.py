@@ -442,7 +442,7 @@ def test_a_store_that_answers_a_byte_a_second_holds_a_run_and_sync_up_for_second
                 threading.Thread(target=drip, args=(connection,), daemon=True).start()
 
     def drip(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with connection, contextlib.suppress(OSError):
             for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + b"x" * 500:
                 connection.send(bytes([byte]))
                 time.sleep(0.3)
