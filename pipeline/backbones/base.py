@@ -32,6 +32,7 @@ class Backbone(nn.Module):
     `trunk` keeps the state-dict names of the library it comes from, without the classifier.
     `points` are the distinct tensors by depth. A depth in `same` is the tensor of another one, which is
     hooked under that name. `channels` has every depth; `out_channels` is that of the last feature map.
+    `inner` are tensors inside a segment, for localizers that look at them: they are not hooked.
     `pixels`, a part of the first segment, takes images normalised with ImageNet's mean and deviation to the
     network's own. `imagenet` gets the published weights, if there are any; weights entries whose names begin
     with one of `classifier` are ignored.
@@ -44,6 +45,7 @@ class Backbone(nn.Module):
         segments: Mapping[str, Segment],
         *,
         same: Mapping[str, str] | None = None,
+        inner: Mapping[str, Segment] | None = None,
         neck: nn.Module | None = None,
         pixels: nn.Module | None = None,
         imagenet: Callable[[], Mapping[str, Tensor]] | None = None,
@@ -59,7 +61,9 @@ class Backbone(nn.Module):
         # A dict hides the segments from nn.Module, which would list the trunk's weights twice.
         self._segments = {point: segment.layers for point, segment in segments.items()}
         self._same = dict(same or {})
+        self._inner = {name: segment.layers for name, segment in (inner or {}).items()}
         self.channels = {point: segments[self.hooked(point)].channels for point in POINTS}
+        self.channels |= {name: segment.channels for name, segment in (inner or {}).items()}
 
     @property
     def points(self) -> tuple[str, ...]:
@@ -76,8 +80,8 @@ class Backbone(nn.Module):
         return self._same.get(point, point)
 
     def segment(self, point: str) -> nn.Module:
-        """The layers that end at a plug point."""
-        return self._segments[self.hooked(point)]
+        """The layers that end at a plug point, or at a tensor of `inner`."""
+        return self._inner.get(point) or self._segments[self.hooked(point)]
 
     def remove_neck(self) -> None:
         """Make the trunk's last map the last one, for methods that train nothing."""

@@ -37,8 +37,10 @@ def mobilenet_v2(input_channels: int) -> Backbone:
         segments[point] = Segment(nn.Sequential(*layers, *blocks[done:index], expansion), channels)
         layers, done = rest, index + 1
     segments["last"] = Segment(nn.Sequential(*layers, *blocks[done:]), 1280)
+    # The expansion two blocks behind `stride16_late`, in the last block of its stage.
+    inner = {"deep": Segment(blocks[16].conv[0], 960)}
     imagenet = partial(torchvision_weights, "mobilenet_v2")
-    return Backbone("mobilenet_v2", trunk, segments, imagenet=imagenet)
+    return Backbone("mobilenet_v2", trunk, segments, inner=inner, imagenet=imagenet)
 
 
 NETWORKS = {"mobilenet_v2": mobilenet_v2}

@@ -68,8 +68,9 @@ def build(name: str, input_channels: int) -> Backbone:
     if isinstance(trunk, VisionTransformer):
         trunk = timm.create_model(own, **options, dynamic_img_size=True, dynamic_img_pad=True)
         segments, same = _transformer(name, trunk)
+        inner = {}
     else:
-        segments, same = _convolutional(name, trunk)
+        segments, same, inner = _convolutional(name, trunk)
     config: Mapping[str, Any] = trunk.pretrained_cfg  # type: ignore[assignment]
     pixels = Pixels(config["mean"], config["std"]) if input_channels == 3 else None
     if pixels is not None and pixels.is_identity():
@@ -94,6 +95,7 @@ def build(name: str, input_channels: int) -> Backbone:
         trunk,
         segments,
         same=same,
+        inner=inner,
         pixels=pixels,
         imagenet=download if timm.models.is_model_pretrained(own.partition(".")[0]) else None,
         classifier=tuple(f"{head}." for head in heads),
@@ -126,8 +128,10 @@ class Pixels(nn.Module):
 # --- convolutional networks -------------------------------------------------------------------
 
 
-def _convolutional(name: str, trunk: nn.Module) -> tuple[dict[str, Segment], dict[str, str]]:
-    """Cut the chain of a network's layers at its features."""
+def _convolutional(
+    name: str, trunk: nn.Module
+) -> tuple[dict[str, Segment], dict[str, str], dict[str, Segment]]:
+    """Cut the chain of a network's layers at its features; with `same` and `inner` of a Backbone."""
     channels = next(m.in_channels for m in trunk.modules() if isinstance(m, nn.Conv2d))
     image = torch.rand(2, channels, *_SIZE, generator=torch.Generator().manual_seed(0))
     trunk.eval()
@@ -158,7 +162,20 @@ def _convolutional(name: str, trunk: nn.Module) -> tuple[dict[str, Segment], dic
             else:
                 setattr(trunk, head, nn.Identity())
     trunk.train()
-    return _cut(steps, maps, list(map(_reduction, before)))
+    reductions = list(map(_reduction, before))
+    return *_cut(steps, maps, reductions), _inner(trunk, steps, reductions)
+
+
+def _inner(trunk: nn.Module, steps: list[Step], before: list[int]) -> dict[str, Segment]:
+    """`deep`, the expansion two blocks behind the one at which the stride to 1/32 was removed, if there is one."""
+    for (path, _, reduction), here, behind in zip(steps, before, before[1:], strict=False):
+        if reduction == 0 and (here, behind) == (16, 32) and path.endswith(".0"):
+            stage = list(_blocks(trunk.get_submodule(path.removesuffix(".0"))))
+            block = stage[min(2, len(stage) - 1)]
+            layer = getattr(block, "bn1", None)
+            if hasattr(block, "conv_pwl") and isinstance(layer, nn.BatchNorm2d):
+                return {"deep": Segment(layer, layer.num_features)}
+    return {}
 
 
 def _reduction(features: Tensor) -> int:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pipeline.localizers.base import Depths, Localizer
     from pipeline.params import Section
 
+CLASS_MAP = "class_map"
+"""The method's own map, or the heatmap that params.yaml names."""
+
 
 def names() -> list[str]:
     """Every localizer, in alphabetical order; reads file names and imports none of them."""
@@ -17,11 +20,13 @@ def names() -> list[str]:
 
 def build(
     name: str, backbone: "Depths", num_classes: int, sections: Mapping[str, "Section"]
-) -> "Localizer":
-    """The named localizer, not yet fitted, for the feature maps of `backbone`.
+) -> "Localizer | None":
+    """The named localizer, not yet fitted, for the feature maps of `backbone`; None for the class map.
 
     sections: of params.yaml, by localizer: its own, and those of the localizers it learns from.
     """
+    if name == CLASS_MAP:
+        return None
     module = import_module(f"pipeline.localizers.{name}")
     localizer: Localizer = module.Localizer(backbone, num_classes, sections[name])
     for teacher in localizer.learns_from:

@@ -9,16 +9,16 @@ Maps are raw: the box is that of the largest component above a threshold, 0 in t
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.boxes.rules.base import Unit
 from pipeline.methods.base import Outputs
 from pipeline.params import Section
 
-Unit = Literal["relative", "absolute"]
-LAST = "last"
+LAST, DEEP = "last", "deep"
 
 AT_ONCE = 32
 """Training images whose feature maps are in memory at a time."""
@@ -43,15 +43,13 @@ class Training:
 
     labels: int64 [N], of the training images or an even sample of each class; `trained` gives their
     feature maps by the trained trunk, `pretrained` by the trunk as it was loaded: the same where training
-    left it alone, or where it was trained from random weights. `mirrored` gives those of `pretrained` for the
-    mirrored images, mirrored back.
+    left it alone, or where it was trained from random weights.
     """
 
     labels: Tensor
     classes: int
     trained: Maps
     pretrained: Maps
-    mirrored: Maps
     seed: int
 
     def batches(self, of: Tensor | None = None) -> Iterator[Tensor]:
@@ -66,16 +64,18 @@ class Training:
 class Localizer(nn.Module):
     """Reads the heatmap of a class off feature maps; what it has learned is its state dict."""
 
-    unit: ClassVar[Unit] = "absolute"
+    unit: Unit = "absolute"
+    threshold: float = 0.0
+    """Of absolute maps: the border of the object."""
+    regresses: bool = False
+    """Whether it answers with `boxes` instead of `maps`."""
     depths: tuple[str, ...] = (LAST,)
     """Feature maps that `maps` is given, by the trained trunk."""
     pretrained_depths: tuple[str, ...] = ()
-    """Feature maps that only `fit` looks at, by the trunk as it was loaded, of images and mirrored ones."""
+    """Feature maps that only `fit` looks at, by the trunk as it was loaded."""
     learns_from: tuple[str, ...] = ()
     """Other localizers whose boxes `fit` learns from; they are its submodules, by name."""
-    needs_fit: ClassVar[bool] = True
-    of_method: ClassVar[bool] = False
-    """Whether the map is the method's own (`heatmap` in params.yaml); `maps` is not called then."""
+    needs_fit: bool = True
 
     def __init__(self, backbone: Depths, num_classes: int, params: Section) -> None:
         super().__init__()
@@ -91,6 +91,10 @@ class Localizer(nn.Module):
 
         features: [B, C, h, w] by depth, those of `depths`; outputs: what the trained method says.
         """
+        raise NotImplementedError
+
+    def boxes(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
+        """Boxes [B, Q, 4] as shares of the network's input: x0, y0, x1, y1 in 0 … 1."""
         raise NotImplementedError
 
 

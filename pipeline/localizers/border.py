@@ -5,7 +5,6 @@ the object is where s > 0. Fails where the object fills the border.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -20,7 +19,7 @@ class Params(Section):
 
 
 class Localizer(base.Localizer):
-    needs_fit: ClassVar[bool] = False
+    needs_fit = False
 
     def maps(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
         with full_precision(features[base.LAST]):

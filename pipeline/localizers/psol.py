@@ -22,8 +22,6 @@ from pipeline.params import Section
 
 SIDE = 112
 """Pixels of the square grid that the teacher's maps are resized to before their boxes are read."""
-FINE = 4
-"""The signed distance is given on a grid so much finer than the feature map's."""
 
 
 class Params(Section):
@@ -38,6 +36,7 @@ class Params(Section):
 
 class Localizer(base.Localizer):
     params: Params
+    regresses = True
     weight: Tensor
     bias: Tensor
 
@@ -73,17 +72,13 @@ class Localizer(base.Localizer):
         self.bias.copy_(bias)
         return [*lines, f"psol: learned from {len(rows)} boxes of {self.params.teacher}"]
 
-    def boxes(self, features: Tensor) -> Tensor:
-        """x, y, width, height [B, 4] in shares of the image's sides."""
-        pooled = features.mean((2, 3), dtype=torch.float32)
-        return linear(pooled, self.weight, self.bias).sigmoid()
-
-    def maps(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
-        """The signed distance to the box's nearest side: what is above 0 is the box."""
+    def boxes(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
         F = features[base.LAST]
         with full_precision(F):
-            size = F.shape[2] * FINE, F.shape[3] * FINE
-            return base.same_for_all(distance(self.boxes(F), size), classes)
+            pooled = F.mean((2, 3), dtype=torch.float32)
+            found = linear(pooled, self.weight, self.bias).sigmoid()
+        corners = torch.cat([found[:, :2], found[:, :2] + found[:, 2:]], 1).clamp_max(1)
+        return corners[:, None].expand(-1, classes.shape[1], -1)
 
 
 def boxes_of(maps: Tensor) -> Tensor:
@@ -104,14 +99,3 @@ def regressed(rows: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Te
 
     fitted = logistic.minimised(loss, 4, rows, penalty=params.penalty, iterations=params.iterations)
     return logistic.folded(*fitted, mean, scale)
-
-
-def distance(found: Tensor, size: tuple[int, int]) -> Tensor:
-    """Signed distance [B, height, width], in shares, of each cell's centre to the nearest side of a box [B, 4]."""
-    y, x = (
-        (torch.arange(side, device=found.device, dtype=torch.float32) + 0.5) / side for side in size
-    )
-    x0, y0, width, height = (edge[:, None, None] for edge in found.unbind(1))
-    across = torch.minimum(x - x0, x0 + width - x)  # [B, 1, w]
-    along = torch.minimum(y[:, None] - y0, y0 + height - y[:, None])  # [B, h, 1]
-    return torch.minimum(across, along)

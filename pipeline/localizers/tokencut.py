@@ -8,7 +8,7 @@ on maps behind a ReLU, whose vectors all point the same way, they are centred fi
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -34,7 +34,7 @@ class Params(Section):
 
 class Localizer(base.Localizer):
     params: Params
-    needs_fit: ClassVar[bool] = False
+    needs_fit = False
 
     def maps(self, features: Mapping[str, Tensor], outputs: Outputs, classes: Tensor) -> Tensor:
         F = features[base.LAST]

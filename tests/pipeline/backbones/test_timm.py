@@ -189,3 +189,22 @@ def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_refused_before_any_work(name: str, weights: str, problem: str) -> None:
     (line,) = backbones.problems(f"timm:{name}", weights)
     assert problem in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("mobilenet_v2", 960), ("timm:tf_efficientnet_lite0", 1152), ("resnet50", None)],
+)
+def test_an_expansion_behind_the_last_native_map_can_be_watched(
+    name: str, channels: int | None
+) -> None:
+    backbone = backbones.build(name).eval()
+    assert backbone.channels.get("deep") == channels
+    if channels is None:
+        return
+    seen: list[Tensor] = []
+    backbone.segment("deep").register_forward_hook(lambda module, given, out: seen.append(out))
+    with torch.no_grad():
+        backbone(images())
+    assert [x.shape for x in seen] == [(2, channels, 4, 6)]
+    assert seen[0].min() >= 0 and "deep" not in backbone.points

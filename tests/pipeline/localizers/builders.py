@@ -1,5 +1,6 @@
 """Localizers as params.yaml sets them, and training images whose feature maps are made up."""
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.params import Section
 from tests.imports import ROOT
 
 CLASSES = 3
-CHANNELS = {"stride16_early": 4, "stride16_late": 6, "last": 8}
+CHANNELS = {"stride16_early": 4, "stride16_late": 6, "deep": 5, "last": 8}
 GRID = (8, 12)  # not square
 
 
@@ -37,10 +38,9 @@ def params(name: str, **changes: Any) -> Any:
 class Trunk:
     """Feature maps by depth, each a tensor of its own."""
 
-    channels = CHANNELS
-
-    def hooked(self, point: str) -> str:
-        return point
+    def __init__(self) -> None:
+        self.channels = dict(CHANNELS)
+        self.hooked: Callable[[str], str] = lambda point: point
 
 
 def build(name: str, **changes: Any) -> Any:
@@ -77,13 +77,14 @@ def training(features: dict[str, Tensor], labels: Tensor) -> base.Training:
     def maps(depth: str, rows: base.Rows) -> Tensor:
         return features[depth][rows]
 
-    return base.Training(labels, CLASSES, maps, maps, maps, seed=0)
+    return base.Training(labels, CLASSES, maps, maps, seed=0)
 
 
 def read(localizer: Any, features: dict[str, Tensor], classes: Tensor) -> Tensor:
-    """Maps as evaluation asks for them: of the localizer's own depths only."""
+    """Maps or boxes as evaluation asks for them: of the localizer's own depths only."""
     given = {depth: features[depth] for depth in localizer.depths}
     logits = torch.zeros(len(classes), CLASSES)
+    read_off = localizer.boxes if localizer.regresses else localizer.maps
     with torch.no_grad():
-        maps: Tensor = localizer.maps(given, Outputs(logits, features["last"]), classes)
-    return maps
+        found: Tensor = read_off(given, Outputs(logits, features["last"]), classes)
+    return found

@@ -7,11 +7,21 @@ import pytest
 import scipy.linalg
 import torch
 
-from pipeline.localizers import c2am, psol, tokencut
+from pipeline import localizers
+from pipeline.localizers import base, c2am, psol, tokencut
 from pipeline.localizers.border import border_map
 from pipeline.localizers.ddt import Moments
 from pipeline.localizers.foreground import marked, otsu, relabelled
-from tests.pipeline.localizers.builders import CLASSES, build, params, photographs, read, training
+from tests.pipeline.localizers.builders import (
+    CHANNELS,
+    CLASSES,
+    Trunk,
+    build,
+    params,
+    photographs,
+    read,
+    training,
+)
 
 
 def test_border_map_is_the_cosine_with_what_the_border_has() -> None:
@@ -134,11 +144,12 @@ def test_psol_empty_map_is_the_whole_image() -> None:
     assert psol.boxes_of(torch.full((1, 4, 8), -1.0))[0].tolist() == [0, 0, 1, 1]
 
 
-def test_psol_distance_is_above_zero_inside_the_box_only() -> None:
-    inside = psol.distance(torch.tensor([[0.25, 0.5, 0.5, 0.25]]), (8, 4))[0] > 0
-    expected = torch.zeros(8, 4, dtype=torch.bool)
-    expected[4:6, 1:3] = True
-    assert torch.equal(inside, expected)
+def test_psol_answers_with_corners_inside_the_image() -> None:
+    localizer = build("psol", teacher="border")
+    localizer.bias.copy_(torch.logit(torch.tensor([0.25, 0.5, 0.5, 0.75])))
+    features, _, _ = photographs(1)
+    boxes = read(localizer, features, torch.zeros(1, 2, dtype=torch.int64))
+    torch.testing.assert_close(boxes, torch.tensor([[[0.25, 0.5, 0.75, 1.0]] * 2]))
 
 
 def test_psol_regression_finds_the_boxes_it_is_shown() -> None:
@@ -194,13 +205,40 @@ def test_foreground_of_the_dataset_has_one_classifier_and_of_the_class_several()
     for per, count in (("dataset", 1), ("class", CLASSES)):
         localizer = build("foreground", per=per)
         localizer.fit(training(features, labels))
-        assert len(localizer.weight.unique(dim=0)) == count
+        assert len(localizer.weight_deep.unique(dim=0)) == count
 
 
-def test_foreground_memory_is_bounded_by_a_sample_of_cells() -> None:
-    features, labels, _ = photographs(120)  # 6480 cells
-    localizer = build("foreground", per="dataset", cells=1000)
+def test_foreground_averages_depths_in_units_of_their_deviation() -> None:
+    features, labels, _ = photographs(12)
+    whole = build("foreground")
+    whole.fit(training(features, labels))
+    parts = []
+    for name in ("middle", "deep"):
+        one = build("foreground", maps=[name])
+        one.fit(training(features, labels))
+        parts.append(read(one, features, labels[:, None]))
+        assert parts[-1].std(correction=0).item() == pytest.approx(1, rel=1e-3)
+    mean = (parts[0] + parts[1]) / 2
+    torch.testing.assert_close(read(whole, features, labels[:, None]), mean)
+
+
+def test_foreground_without_a_deep_map_reads_the_middle_one() -> None:
+    trunk = Trunk()
+    trunk.channels = {depth: n for depth, n in CHANNELS.items() if depth != "deep"}
+    sections = {"foreground": params("foreground")}
+    assert localizers.build("foreground", trunk, CLASSES, sections).depths == ("stride16_late",)
+
+
+def test_the_middle_map_is_not_the_last_one_under_another_name() -> None:
+    trunk = Trunk()
+    trunk.hooked = lambda point: "stride16_late" if point == "last" else point
+    assert base.middle(trunk) == "stride16_early"
+
+
+def test_foreground_channels_that_never_vary_are_no_error() -> None:
+    features, labels, where = photographs(30)
+    features["stride16_late"][:, -1] = 0
+    localizer = build("foreground", maps=["middle"])
     localizer.fit(training(features, labels))
-    new, its, where = photographs(30, seed=5)
-    found = read(localizer, new, its[:, None])[:, 0] > 0
-    assert ((found & where).sum() / (found | where).sum()) > 0.9
+    found = read(localizer, features, labels[:, None])[:, 0] > 0
+    assert ((found & where).sum() / (found | where).sum()) > 0.95
