@@ -65,10 +65,10 @@ def build(name: str, input_channels: int) -> Backbone:
     own = name.removeprefix(PREFIX)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": input_channels}
     trunk: nn.Module = timm.create_model(own, **options)
+    inner: dict[str, Segment] = {}
     if isinstance(trunk, VisionTransformer):
         trunk = timm.create_model(own, **options, dynamic_img_size=True, dynamic_img_pad=True)
         segments, same = _transformer(name, trunk)
-        inner = {}
     else:
         segments, same, inner = _convolutional(name, trunk)
     config: Mapping[str, Any] = trunk.pretrained_cfg  # type: ignore[assignment]
@@ -164,28 +164,6 @@ def _convolutional(
     trunk.train()
     reductions = list(map(_reduction, before))
     return *_cut(steps, maps, reductions), _inner(trunk, steps, reductions)
-
-
-def _inner(trunk: nn.Module, steps: list[Step], before: list[int]) -> dict[str, Segment]:
-    """`deep`, the expansion two blocks behind the one at which the stride to 1/32 was removed, if there is one."""
-    for (path, _, reduction), here, behind in zip(steps, before, before[1:], strict=False):
-        if reduction == 0 and (here, behind) == (16, 32) and path.endswith(".0"):
-            stage = list(_blocks(trunk.get_submodule(path.removesuffix(".0"))))
-            block = stage[min(2, len(stage) - 1)]
-            layer = getattr(block, "bn1", None)
-            if hasattr(block, "conv_pwl") and isinstance(layer, nn.BatchNorm2d):
-                return {"deep": Segment(layer, layer.num_features)}
-    return {}
-
-
-def _reduction(features: Tensor) -> int:
-    """How many pixels of the measured image a cell is wide; 0 where the tensor is not a map."""
-    return round(_SIZE[1] / features.shape[3]) if features.ndim == 4 else 0
-
-
-def _is_map(features: Tensor) -> bool:
-    """Whether a tensor is [B, C, h, w]: some networks put channels last."""
-    return features.ndim == 4 and features.shape[2] * _SIZE[1] == features.shape[3] * _SIZE[0]
 
 
 Step = tuple[str, nn.Module, int | None]
@@ -327,6 +305,28 @@ def _cut(
             nearest = [p for p in (*POINTS[depth:], *reversed(POINTS[:depth])) if p in segments]
             same[point] = at.get(ends.get(point, -1), nearest[0])
     return segments, same
+
+
+def _inner(trunk: nn.Module, steps: list[Step], before: list[int]) -> dict[str, Segment]:
+    """`deep`, the expansion two blocks behind the one at which the stride to 1/32 was removed, if there is one."""
+    for (path, _, reduction), here, behind in zip(steps, before, before[1:], strict=False):
+        if reduction == 0 and (here, behind) == (16, 32) and path.endswith(".0"):
+            stage = list(_blocks(trunk.get_submodule(path.removesuffix(".0"))))
+            block = stage[min(2, len(stage) - 1)]
+            layer = getattr(block, "bn1", None)
+            if hasattr(block, "conv_pwl") and isinstance(layer, nn.BatchNorm2d):
+                return {"deep": Segment(layer, layer.num_features)}
+    return {}
+
+
+def _reduction(features: Tensor) -> int:
+    """How many pixels of the measured image a cell is wide; 0 where the tensor is not a map."""
+    return round(_SIZE[1] / features.shape[3]) if features.ndim == 4 else 0
+
+
+def _is_map(features: Tensor) -> bool:
+    """Whether a tensor is [B, C, h, w]: some networks put channels last."""
+    return features.ndim == 4 and features.shape[2] * _SIZE[1] == features.shape[3] * _SIZE[0]
 
 
 # --- vision transformers ----------------------------------------------------------------------
