@@ -134,6 +134,15 @@ def drop_saved(stage: str, output: Path) -> None:
                 _remove(folder)
 
 
+def keep_latest(folders: Path, limit: int, ours: Path) -> None:
+    """Remove the folders not changed for longest, beyond `limit` bytes in all; never `ours`, nor one in use."""
+    total = 0
+    for folder in sorted(folders.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
+        total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        if total > limit and folder != ours:
+            _remove(folder)
+
+
 def _locked(folder: Path, say: Callable[[str], None]) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,13 @@ from pipeline import packed, params, tracking
 from pipeline.cache import digest, digest_file
 from pipeline.files import whole_directory
 from pipeline.params import Params
+from pipeline.model.localizer import load
 from pipeline.runtime import distributed, precision
 from pipeline.training.checkpoint import Checkpoint, fingerprint
+from pipeline.training.loop import long_enough
 from stages import sharing
 from stages.evaluate import evaluate
+from stages.localize import fitted
 from stages.layout import ABLATION, PREPARED, run_name
 from stages.train import trained, write_history
 
@@ -41,15 +44,16 @@ def run_all(name: str) -> None:
 
 def run(key: str, settings: Params, folder: Path) -> None:
     """Train (or take the same training finished before) and evaluate one variant into `folder`."""
-    settings = precision.resolved(settings)
+    meta = packed.read_meta(PREPARED)
+    settings = long_enough(precision.resolved(settings), meta.counts["train"])
     checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     leads = distributed.share().leads
-    meta = packed.read_meta(PREPARED)
     packed.check_selection(meta, settings.box.selection)
     identity = [
         checkpoint.fingerprint.encode(),
         key.encode(),
         settings.box.model_dump_json().encode(),
+        settings.localizer.encode(),
     ]
     with tracking.Run.open(
         key=digest(identity)[:32],
@@ -63,7 +67,10 @@ def run(key: str, settings: Params, folder: Path) -> None:
         if leads:
             write_history(folder, history)
         sha256 = digest_file(checkpoint.weights)
-        evaluate(model, settings, folder, sha256, key)
+        # One process fits; the others take what it has left.
+        state = distributed.agreed(fitted(model, sha256, settings, key) if leads else None)
+        localizer = load(state, model) if state else None
+        evaluate(model, settings, folder, sha256, key, localizer)
         if leads:
             tracked.evaluation(folder)
 

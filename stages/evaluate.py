@@ -15,7 +15,9 @@ from pipeline.evaluation import evaluator, per_image, results
 from pipeline.evaluation.evaluator import Evaluation
 from pipeline.files import whole_directory, write_csv, write_json
 from pipeline.loading import geometry
+from pipeline.localizers.base import Localizer
 from pipeline.methods.base import Method
+from pipeline.model import localizer as localizers
 from pipeline.model import saved
 from pipeline.model.output_cache import Kept
 from pipeline.model.reader import Reader, resolve
@@ -23,16 +25,17 @@ from pipeline.params import Params
 from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
 from stages import entry, sharing
-from stages.layout import METRICS, MODELS, PREPARED, run_name
+from stages.layout import LOCALIZER, METRICS, MODELS, PREPARED, run_name
 
 PER_CLASS = ["class", "images", "top1_cls_err", "top1_loc_err", "gt_known_loc_err"]
 CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in results.DELTAS)]
 
 
 def main() -> None:
-    settings = precision.resolved(params.load())
+    settings = precision.resolved(params.load(localizer=True))
     device = pick_device(settings.train.device)
     trained = saved.load(MODELS, device, settings.method_params)
+    fitted = localizers.load(LOCALIZER, trained.method)
     meta = packed.read_meta(PREPARED)
     with tracking.Run.find_or_open(
         model_sha256=trained.sha256,
@@ -41,13 +44,14 @@ def main() -> None:
         params=params.flat(settings),
         tags={"seed": str(settings.seed)},
     ) as run:
-        evaluated = evaluate(trained.method, settings, METRICS, trained.sha256, run_name(settings))
+        title = run_name(settings)
+        evaluated = evaluate(trained.method, settings, METRICS, trained.sha256, title, fitted)
         if not distributed.share().leads:
             return
         draw(evaluated, settings, METRICS / "pictures")
         run.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "test")
         run.evaluation(METRICS)
-        run.model(MODELS, METRICS / "localization.json")
+        run.model(MODELS, METRICS / "localization.json", LOCALIZER)
 
 
 class Evaluated(NamedTuple):
@@ -59,15 +63,22 @@ class Evaluated(NamedTuple):
     kept: Kept
 
 
-def evaluate(model: Method, settings: Params, folder: Path, sha256: str, title: str) -> Evaluated:
-    """Score `model` on `test` and write the tables into `folder`.
+def evaluate(
+    model: Method,
+    settings: Params,
+    folder: Path,
+    sha256: str,
+    title: str,
+    localizer: Localizer | None = None,
+) -> Evaluated:
+    """Score `model` on `test`, with its class map or a fitted `localizer`, and write the tables into `folder`.
 
     Processes that share the work all know the result; the first one writes it.
     """
     meta = packed.read_meta(PREPARED)
     packed.check_selection(meta, settings.box.selection)
     scoring = evaluator.Scoring.of(settings)
-    reader = Reader(model, resolve(settings, model, meta.short_side))
+    reader = Reader(model, resolve(settings, model, meta.short_side, localizer), localizer)
     if split := reader.reading.box_rule.chosen_on:
         # The benchmark's thresholds are shares of a map's range, whatever its unit.
         own = reader.reading.unit == "absolute"

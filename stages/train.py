@@ -24,9 +24,9 @@ STEP_SECONDS = 0.1 if sys.stderr.isatty() else 10.0
 
 
 def main() -> None:
-    settings = precision.resolved(params.load())
-    checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     meta = packed.read_meta(PREPARED)
+    settings = loop.long_enough(precision.resolved(params.load()), meta.counts["train"])
+    checkpoint = Checkpoint.of(fingerprint(settings, PREPARED))
     packed.check_selection(meta, settings.box.selection)
     if distributed.share().leads:
         cache.drop_saved("preprocess", PREPARED)
@@ -104,6 +104,8 @@ def trained(
                 lambda line: tqdm.write(f"{title}: {line}"), on_resume, on_step, on_epoch
             ),
         )
+        bar.total = bar.n  # a frozen trunk takes one pass
+        bar.refresh()
     if leads:
         checkpoint.finish(model, history)
     distributed.agreed(None)  # nobody goes on before the weights are there

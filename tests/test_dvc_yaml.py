@@ -29,21 +29,25 @@ def covers(dep: str, file: str) -> bool:
 
 def test_every_stage_is_visited() -> None:
     assert set(STAGES) == {
-        *("check", "inputs", "download", "preprocess", "train", "evaluate", "ablate", "report"),
+        *("check", "inputs", "download", "preprocess", "train", "localize", "evaluate", "ablate"),
+        "report",
     }
 
 
 # What a stage imports by the name that params.yaml holds, and what dvc.yaml lists for it.
 DATASET = ("datasets", "pipeline/datasets/${dataset}")
 METHOD = ("methods", "pipeline/methods/${method}.py")
+LOCALIZER = ("localizers", "pipeline/localizers")  # all: one may learn from another
 BY_NAME: dict[str, list[tuple[str, str | None]]] = {
     "check": [],  # whatever a method or dataset imports changes no marker file
     "inputs": [],
     "download": [DATASET],
     "preprocess": [DATASET],
     "train": [METHOD],
-    "evaluate": [METHOD],
-    "ablate": [("methods", None)],  # data/inputs.json holds a digest of their own code
+    "localize": [METHOD, LOCALIZER],
+    "evaluate": [METHOD, LOCALIZER],
+    # data/inputs.json holds a digest of the methods' own code
+    "ablate": [("methods", None), LOCALIZER],
     "report": [],
 }
 
@@ -66,7 +70,7 @@ def test_a_stage_depends_on_the_code_it_imports_and_on_no_other(stage: str) -> N
             name = file.parent.name if file.name == "__init__.py" else file.stem
             listed_now = [*listed, file.relative_to(ROOT).as_posix()]
             if template is not None:
-                variable = template[template.index("$") : template.index("}") + 1]
+                variable = "${" + template.partition("${")[2].partition("}")[0] + "}"
                 listed_now = [dep.replace(variable, name) for dep in listed]
             for other in relative(imported(file)):
                 assert any(covers(dep, other) for dep in listed_now), (stage, name, other)

@@ -4,10 +4,12 @@ The tensors at plug points have passed an activation that is at least about zero
 exceptions). All backbones keep 1/16 of the image's side in their last feature map: 224 px give 14 × 14.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pipeline.params.plug_points import POINTS
 
@@ -82,6 +84,30 @@ class Backbone(nn.Module):
     def segment(self, point: str) -> nn.Module:
         """The layers that end at a plug point, or at a tensor of `inner`."""
         return self._inner.get(point) or self._segments[self.hooked(point)]
+
+    @contextmanager
+    def captured(self, points: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+        """Yield a dictionary that holds the feature maps at `points` once the network was run on images."""
+        features: dict[str, Tensor] = {}
+
+        def keep(point: str) -> RemovableHandle:
+            def hook(module: nn.Module, given: object, output: Tensor) -> None:
+                features.setdefault(point, output)  # a method may run its last layers again
+
+            return self.segment(point).register_forward_hook(hook)
+
+        handles = [keep(point) for point in points]
+        try:
+            yield features
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @property
+    def native(self) -> str:
+        """The deepest map that has its native 1/16 resolution: behind it, a stride was removed."""
+        late = "stride16_late"
+        return late if self.hooked(late) != self.hooked("last") else "stride16_early"
 
     def remove_neck(self) -> None:
         """Make the trunk's last map the last one, for methods that train nothing."""

@@ -71,8 +71,9 @@ def settings_sha256(params: Params) -> str:
     """Fingerprint of the settings that decide the figures of a given model."""
     sections = (
         *(params.heatmaps, params.box, params.evaluate, params.input, params.method_params),
+        *(params.localize, *params.localizers.values()),
     )
-    texts = [params.heatmap, *(section.model_dump_json() for section in sections)]
+    texts = [params.heatmap, *params.localizers, *(s.model_dump_json() for s in sections)]
     return digest(text.encode() for text in texts)
 
 

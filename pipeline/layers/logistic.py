@@ -18,8 +18,10 @@ Loss = Callable[[Tensor, Tensor, slice], Tensor]
 
 def standardised(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [D] and scale [D] of rows [N, D]; channels that hardly vary are not blown up."""
-    deviation = rows.std(0, correction=0)
-    return rows.mean(0), deviation + 1e-3 * deviation.mean() + 1e-6
+    mean = rows.mean(0, dtype=torch.float32)
+    squares = sum((part.float() - mean).square().sum(0) for part in rows.split(CHUNK))
+    deviation = (squares / len(rows)).sqrt()
+    return mean, deviation + 1e-3 * deviation.mean() + 1e-6
 
 
 def folded(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +40,7 @@ def multinomial(
     mean, scale = standardised(rows)
 
     def loss(weight: Tensor, bias: Tensor, part: slice) -> Tensor:
-        logits = F.linear((rows[part] - mean) / scale, weight, bias)
+        logits = F.linear((rows[part].float() - mean) / scale, weight, bias)
         return F.cross_entropy(logits, labels[part], reduction="sum") / len(rows)
 
     fitted = minimised(loss, classes, rows, penalty=penalty, iterations=iterations)

@@ -5,12 +5,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from pipeline.params import CLASS_MAP
+
 if TYPE_CHECKING:
     from pipeline.localizers.base import Depths, Localizer
     from pipeline.params import Section
-
-CLASS_MAP = "class_map"
-"""The method's own map, or the heatmap that params.yaml names."""
 
 
 def names() -> list[str]:

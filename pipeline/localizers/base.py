@@ -33,8 +33,9 @@ class Depths(Protocol):
 
     @property
     def channels(self) -> Mapping[str, int]: ...
-    def hooked(self, point: str) -> str:
-        """The name of the tensor at this depth: two depths may be one tensor."""
+    @property
+    def native(self) -> str:
+        """The deepest map that has its native 1/16 resolution: behind it, a stride was removed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Localizer(nn.Module):
         self.num_classes = num_classes
         self.params: Section = params
 
+    def needed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The depths that `fit` reads, with its teachers': by the trained trunk, and by the trunk as loaded."""
+        every = [part for part in self.modules() if isinstance(part, Localizer)]
+        trained = dict.fromkeys(depth for part in every for depth in part.depths)
+        return tuple(trained), tuple(dict.fromkeys(d for p in every for d in p.pretrained_depths))
+
     def fit(self, training: Training) -> list[str]:
         """Learn from the training images; lines for the log."""
         return []
@@ -101,12 +108,6 @@ class Localizer(nn.Module):
 def cells(features: Tensor) -> Tensor:
     """Feature maps [B, C, h, w] as a row per cell: float32 [B, h·w, C]."""
     return features.float().flatten(2).mT
-
-
-def middle(backbone: Depths) -> str:
-    """The deepest map that has its native 1/16 resolution: behind it, a stride was removed."""
-    late = "stride16_late"
-    return late if backbone.hooked(late) != backbone.hooked(LAST) else "stride16_early"
 
 
 def border(size: tuple[int, int], device: torch.device) -> Tensor:

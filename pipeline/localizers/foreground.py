@@ -72,7 +72,7 @@ class Localizer(base.Localizer):
 
     def __init__(self, backbone: base.Depths, num_classes: int, params: Params) -> None:
         super().__init__(backbone, num_classes, params)
-        middle = base.middle(backbone)
+        middle = backbone.native
         asked = {"middle": middle, "deep": base.DEEP if base.DEEP in backbone.channels else middle}
         self.depths = tuple(dict.fromkeys(asked[name] for name in params.maps))
         for depth in self.depths:

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline import backbones, cache, code
 from pipeline.errors import UserError
 from pipeline.files import FULL, whole_directory
+from pipeline.localizers.base import Localizer
 from pipeline.model.reader import Reader
 from pipeline.training.checkpoint import environment
 
@@ -53,6 +54,12 @@ class Kept:
             "reading": reader.reading.model_dump(mode="json", include=set(DECIDE)),
             "device": str(reader.device),
         }
+        localizers = []
+        if isinstance(reader.localizer, Localizer):
+            state = reader.localizer.state_dict()
+            what["localizer"] = cache.digest(t.cpu().numpy().tobytes() for t in state.values())
+            parts = (part for part in reader.localizer.modules() if isinstance(part, Localizer))
+            localizers = [type(part).__module__ for part in parts]
         name = cache.fingerprint(
             what,
             [
@@ -60,6 +67,7 @@ class Kept:
                 *code.fingerprints(
                     "pipeline.model.reader",
                     method,
+                    *localizers,
                     backbones.module(reader.method.backbone.name),
                 ),
                 *environment(),

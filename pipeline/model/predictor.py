@@ -16,11 +16,16 @@ from pydantic import ValidationError
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.loading import geometry
+from pipeline.model import localizer as localizers
 from pipeline.model import saved
 from pipeline.model.reader import Reader, Reading
+from pipeline.params import CLASS_MAP
 from pipeline.raw import images
 from pipeline.raw.images import UnreadableImageError
 from pipeline.runtime.devices import pick_device
+
+BESIDE = "localizer"
+"""The folder of the fitted localizer, beside that of the model."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,17 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, folder: Path, localization: Path | None = None, device: str = "auto"
+        cls,
+        folder: Path,
+        localization: Path | None = None,
+        localizer: Path | None = None,
+        device: str = "auto",
     ) -> "Predictor":
         """Rebuild the model of `folder`, reading boxes as the evaluation in `localization` did.
 
-        localization: a localization.json; by default the one inside `folder`, where a served model
-        has it. Raises UserError if there is no model or no evaluation.
+        localization: a localization.json, and localizer: the folder of the fitted localizer; by default
+        inside `folder`, where a served model has both; the localizer's else beside it.
+        Raises UserError if there is no model or no evaluation.
         """
         model = saved.load(folder, pick_device(device))
         localization = localization or folder / "localization.json"
@@ -61,7 +71,11 @@ class Predictor:
                 f"({' '.join(str(error).split())[:200]}); "
                 "evaluate the model with `dvc repro evaluate`, or take a teammate's with `dvc pull`"
             ) from error
-        return cls(Reader(model.method, reading), model.class_names)
+        fitted = None
+        if reading.localizer != CLASS_MAP:
+            beside = folder if (folder / localizers.SETTINGS).exists() else folder.with_name(BESIDE)
+            fitted = localizers.load(localizer or beside, model.method)
+        return cls(Reader(model.method, reading, fitted), model.class_names)
 
     def __call__(self, files: Sequence[bytes]) -> list[Prediction | UnreadableImageError]:
         """Predict a batch of image files; what cannot be decoded is answered with the reason."""

@@ -4,8 +4,6 @@ evaluate, predict, the galleries and the served model all read through it, so th
 gets the same box from each of them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -19,11 +17,8 @@ from pipeline.boxes import rules
 from pipeline.boxes.rules.base import Boxes, BoxRule, Unit
 from pipeline.loading import geometry
 from pipeline.methods.base import Method, Outputs
-from pipeline.params import Heatmaps, Input, Params, Section, TwoStage
+from pipeline.params import CLASS_MAP, Heatmaps, Input, Params, Section, TwoStage
 from pipeline.runtime.devices import autocast
-
-CLASS_MAP = "class_map"
-"""The localizer that is none: the method's own map, or the `heatmap` that params.yaml names."""
 
 
 class Localizer(Protocol):
@@ -222,7 +217,10 @@ class Reader:
         reading = self.reading
         inputs = geometry.test_batch(images, reading.side)
         depths = self.localizer.depths if self.localizer else ()
-        with captured(self.method, depths) as features, autocast(reading.precision, inputs.device):
+        with (
+            self.method.backbone.captured(depths) as features,
+            autocast(reading.precision, inputs.device),
+        ):
             outputs = self.method(inputs.contiguous(memory_format=torch.channels_last))
         logits = outputs.logits.float()
         predicted = logits.argmax(1)
@@ -243,25 +241,6 @@ class Reader:
     def again(self, rows: dict[str, Tensor]) -> ClassMaps:
         """What was read before, from `ClassMaps.rows`."""
         return ClassMaps(self.reading, **{name: t.to(self.device) for name, t in rows.items()})
-
-
-@contextmanager
-def captured(method: Method, points: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
-    """Yield a dictionary that holds the feature maps at plug `points` once the method was called."""
-    features: dict[str, Tensor] = {}
-
-    def keep(point: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(module: torch.nn.Module, given: object, output: Tensor) -> None:
-            features[point] = output
-
-        return method.backbone.segment(point).register_forward_hook(hook)
-
-    handles = [keep(point) for point in points]
-    try:
-        yield features
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def filled(found: Tensor, side: int) -> Tensor:

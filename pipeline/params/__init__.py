@@ -27,6 +27,7 @@ from pipeline.params.section import (
     wrong,
 )
 from pipeline.params.settings import (
+    CLASS_MAP,
     Ablate,
     Box,
     Evaluate,
@@ -41,6 +42,7 @@ from pipeline.params.settings import (
 )
 
 __all__ = [
+    "CLASS_MAP",
     "Ablate",
     "Box",
     "DatasetSection",
@@ -268,6 +270,11 @@ def _parsed(
     if values.get("box.protocol") == "wsoleval" and values.get("input.test") == "center_crop":
         problems.append(
             "box.protocol is 'wsoleval', which sees the whole image; allowed: input.test: squash"
+        )
+    if values.get("train.trunk") == "frozen" and values.get("weights") == "none":
+        problems.append(
+            "train.trunk is 'frozen', which keeps the trunk as loaded, and weights is 'none'; "
+            "allowed: tuned, or other weights"
         )
     problems += _schedule_problems(raw)
     if file is None or data is None or chosen is None:

@@ -16,6 +16,9 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
+CLASS_MAP = "class_map"
+"""The localizer that reads the method's own map, or the heatmap that `heatmap` names; it is not fitted."""
+
 VARIANT_NAME = r"[a-z0-9_]+-[a-z0-9_-]+"
 
 
@@ -52,7 +55,11 @@ class Input(Section):
 class Train(Section):
     """The training loop: stochastic gradient descent with Nesterov's momentum."""
 
+    trunk: Literal["tuned", "frozen"]
+    """frozen: the trunk stays as it was loaded, and only what is new learns."""
     epochs: Positive
+    min_steps: Count
+    """As many epochs more as it takes to make so many steps: few images make short epochs."""
     batch_size: Positive
     """32 in the thesis (§3.3.1, §4.3.1, §5.5.1)."""
     learning_rate: Annotated[float, Field(gt=0)]

@@ -213,10 +213,10 @@ class Run:
         self._deliver()
 
     @_never_raises
-    def model(self, models: Path, localization: Path) -> None:
+    def model(self, models: Path, localization: Path, localizer: Path) -> None:
         """Log the model as `mlflow.pyfunc.load_model` loads it: weights, code, signature, requirements."""
         target = self._held().slot("model")
-        serving.save(target, models, localization)
+        serving.save(target, models, localization, localizer)
         with (models / "weights.safetensors").open("rb") as weights:
             sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
         self._held().append("model", file="/".join(target.parts[-2:]), sha256=sha256)

@@ -93,7 +93,7 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
     ) as run:
         run.evaluation(folder / metrics)
         if (folder / models).is_dir():
-            run.model(folder / models, localization)
+            run.model(folder / models, localization, (folder / models).with_name("localizer"))
     return True
 
 

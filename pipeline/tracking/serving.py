@@ -20,8 +20,8 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES]
 
 
-def save(target: Path, models: Path, localization: Path) -> None:
-    """Write the folder `target`: weights and settings, this package, signature and requirements.
+def save(target: Path, models: Path, localization: Path, localizer: Path) -> None:
+    """Write the folder `target`: weights, localizer and settings, this package, signature and requirements.
 
     Input: a column `image` of encoded images (bytes; base64 in JSON). Output: label, score, the box
     x0, y0, x1, y1 (half-open, pixels of the image), and for an image that cannot be read the error.
@@ -35,7 +35,7 @@ def save(target: Path, models: Path, localization: Path) -> None:
 
         weights, code = Path(folder, "models"), Path(folder, "code")
         weights.mkdir()
-        for file in (*models.iterdir(), localization):
+        for file in (*models.iterdir(), *localizer.glob("*"), localization):
             _place(file, weights / file.name)
         package = Path(__file__).parents[1]
         shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from pipeline.methods.base import Images, Method
 from pipeline.params import Params, Train
 from pipeline.runtime import distributed
 from pipeline.runtime.devices import autocast, make_deterministic, pick_device
+from pipeline.training import frozen
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.meter import Meter
 
@@ -64,6 +65,10 @@ def train(
         params.method_params,
         meta.class_names,
     ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if params.train.trunk == "frozen":
+        if frozen.is_linear(model) and params.train.loss == "cross_entropy":
+            return _fitted(model, params, prepared, progress, device)
+        model.backbone.trunk.requires_grad_(False)
     distributed.synchronise_batchnorm(model)
     optimizer = torch.optim.SGD(
         model.parameter_groups(params.train.learning_rate, params.train.head_multiplier),
@@ -138,6 +143,44 @@ def _refusals_told(settings: Train, epoch: int) -> Iterator[None]:
         raise UserError(
             f"torch.compile fails here ({line}); {good}; set train.compile to false in params.yaml"
         ) from error
+
+
+def _fitted(
+    model: Method, params: Params, prepared: Path, progress: Progress, device: torch.device
+) -> tuple[Method, list[Epoch]]:
+    """A linear classifier on a frozen trunk: one pass over the images, then the fit; one record."""
+    meter, started = Meter(device), time.perf_counter()
+    model.eval()
+    state = None
+    if distributed.share().leads:
+        rows, labels = frozen.pooled(
+            model,
+            prepared,
+            params,
+            lambda done, total: progress.on_step(1, done, total),
+            progress.on_note,
+        )
+        frozen.fit(model, rows, labels)
+        state = model.state_dict(), *frozen.scores(model, rows, labels), len(labels)
+    state = distributed.agreed(state)
+    assert state is not None
+    model.load_state_dict(state[0])
+    seconds = time.perf_counter() - started
+    record: Epoch = {
+        "epoch": 1,
+        "learning_rate": 0.0,
+        "train_loss": state[1],
+        "train_accuracy": state[2],
+        "images_per_second": state[3] / seconds,
+        "images_per_second_per_device": state[3] / seconds,
+        "data_wait": 0.0,
+        "seconds": seconds,
+        **_used(meter),
+    }
+    val_loader = _loader(params, prepared, "val", params.input.resize, device)
+    record |= _validate(model, val_loader, params, device)
+    progress.on_epoch(record)
+    return model, [record]
 
 
 def _check_batches(images: int, settings: Train, progress: Progress) -> None:
@@ -215,7 +258,7 @@ def _epoch(
     order = order[: steps * settings.batch_size]
     whole = min(len(order), settings.batch_size)
     model.train()
-    if settings.batchnorm == "frozen":
+    if "frozen" in (settings.batchnorm, settings.trunk):
         freeze_batchnorm(model.backbone.trunk)  # those that a method adds have yet to learn
     model.begin_epoch((epoch - 1) / settings.epochs)
 
@@ -315,6 +358,17 @@ def _validate(model: Method, loader: Loader, params: Params, device: torch.devic
 
 
 # --- settings ---------------------------------------------------------------------------------
+
+
+def long_enough(params: Params, images: int) -> Params:
+    """The params with as many epochs as `train.min_steps` takes on so many images, if those are more."""
+    train = params.train
+    least = -(-train.min_steps // steps_per_epoch(images, train.batch_size))
+    if train.trunk == "frozen" or least <= train.epochs:
+        return params
+    every = max(1, round(train.step_epochs * least / train.epochs))
+    changed = train.model_copy(update={"epochs": least, "step_epochs": every})
+    return replace(params, train=changed)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from pipeline import localizers
-from pipeline.localizers import base, c2am, psol, tokencut
+from pipeline import backbones, localizers
+from pipeline.localizers import c2am, psol, tokencut
 from pipeline.localizers.border import border_map
 from pipeline.localizers.ddt import Moments
 from pipeline.localizers.foreground import marked, otsu, relabelled
@@ -229,10 +229,11 @@ def test_foreground_without_a_deep_map_reads_the_middle_one() -> None:
     assert localizers.build("foreground", trunk, CLASSES, sections).depths == ("stride16_late",)
 
 
-def test_the_middle_map_is_not_the_last_one_under_another_name() -> None:
-    trunk = Trunk()
-    trunk.hooked = lambda point: "stride16_late" if point == "last" else point
-    assert base.middle(trunk) == "stride16_early"
+@pytest.mark.parametrize(
+    ("name", "expected"), [("mobilenet_v2", "stride16_late"), ("resnet50", "stride16_early")]
+)
+def test_the_middle_map_is_not_the_last_one_under_another_name(name: str, expected: str) -> None:
+    assert backbones.build(name).native == expected
 
 
 def test_foreground_channels_that_never_vary_are_no_error() -> None:

@@ -29,7 +29,9 @@ datasets:
 prepare: {short_side: 128, jpeg_quality: 95, val_fraction: 0.1, val_seed: 0, skip_unreadable: false}
 input: {resize: 144, crop: 128, test: squash}
 train:
+  trunk: tuned
   epochs: 14
+  min_steps: 0
   batch_size: 32
   learning_rate: 0.02
   head_multiplier: 1

@@ -100,7 +100,7 @@ def test_flat_holds_the_chosen_sections_only() -> None:
     assert values["methods.hide.plug_points"] == "stride16_early,last"
     assert not [key for key in values if key.startswith(("datasets.other", "methods.plain", "abl"))]
     assert {type(value) for value in values.values()} <= {str, int, float, bool}
-    assert len(values) == 56
+    assert len(values) == 58
 
 
 def test_a_localizer_comes_with_the_sections_of_those_it_learns_from() -> None:

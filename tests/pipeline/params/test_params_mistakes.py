@@ -40,7 +40,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"box.two_stage.center": 1}, "box.two_stage.center is 1; allowed: true or false"),
         ({"input.test": "crop"}, "input.test is 'crop'; allowed: squash, center_crop"),
         ({"backbone": 16}, "backbone is 16; allowed: a text"),
-        ({"train": 3}, "train is 3; allowed: a section with epochs, batch_size, learning_rate, "
+        ({"train": 3}, "train is 3; allowed: a section with trunk, epochs, min_steps, batch_size, learning_rate, "
          "head_multiplier, momentum, weight_decay, schedule, step_epochs, warmup_epochs, loss, "
          "batchnorm, precision, compile, device, processes, workers, cache_mib, per_method"),
         ({"methods.plain": None}, "methods.plain is null; allowed: the empty section {}"),
@@ -72,6 +72,8 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"datasets.mad": {}}, "datasets.mad is unknown; did you mean datasets.made?"),
         # names
         ({"method": "nope"}, "method is 'nope'; allowed: hide, plain (a file of pipeline/methods)"),
+        ({"train.trunk": "frozen"}, "train.trunk is 'frozen', which keeps the trunk as loaded, and weights is "
+         "'none'; allowed: tuned, or other weights"),
         ({"localizer": "nope"}, "localizer is 'nope'; "
          "allowed: cells, plain_map, taught (a file of pipeline/localizers)"),
         ({"method": "cells"}, "method is 'cells'; allowed: hide, plain (a file of pipeline/methods); "
@@ -149,7 +151,7 @@ def problems(changes: Mapping[str, object]) -> list[str]:
         ({"ablate/variants/hide-soft/set/epochs": 3}, "ablate.variants.hide-soft: "
          "set: epochs is unknown; did you mean train.epochs?"),
         ({"ablate/variants/hide-soft/set/train": {"epochs": 3}}, "ablate.variants.hide-soft: "
-         "set: train is a section; give its values one by one, as in train.epochs"),
+         "set: train is a section; give its values one by one, as in train.trunk"),
         ({"ablate/variants/hide-soft/set/backbone": "big"}, "ablate.variants.hide-soft: "
          "set: backbone has its own place beside `set`; write it there"),
         ({"ablate/variants/hide-soft/set/prepare.short_side": 64}, "ablate.variants.hide-soft: "

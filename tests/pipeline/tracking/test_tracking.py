@@ -701,7 +701,7 @@ def test_the_model_can_be_loaded_from_mlflow(root: Path, monkeypatch: pytest.Mon
     write_model(root)
     with evaluated() as run:
         run.metrics({"loc/top1_loc_err": 40.0})
-        run.model(root / "models", root / "metrics" / "localization.json")
+        run.model(root / "models", root / "metrics" / "localization.json", root / "localizer")
     (found,) = all_runs()
     (output,) = found.outputs.model_outputs
     client, _ = store.connect(store.current(root))
@@ -765,7 +765,7 @@ def test_a_server_killed_during_training_misses_nothing_in_the_end(
         run.artifact(root / "metrics" / "per_class.csv", "training")
     with evaluated() as run:
         run.evaluation(root / "metrics")
-        run.model(root / "models", root / "metrics" / "localization.json")
+        run.model(root / "models", root / "metrics" / "localization.json", root / "localizer")
     (root / "metrics" / "per_class.csv").write_text("of another experiment")
     ended = events(root)[-1]["t"]
     assert capfd.readouterr().err.count("cannot be reached") == 2  # one per run
