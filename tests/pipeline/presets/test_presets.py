@@ -34,8 +34,8 @@ def values(text: str) -> dict[str, Any]:
     return params.leaves(raw(text))
 
 
-def test_there_are_six_and_files_to_extend() -> None:
-    assert len(names()) == 6 and names()[0] == "quick"
+def test_there_are_eight_and_files_to_extend() -> None:
+    assert len(names()) == 8 and names()[0] == "quick"
     assert len(list(presets.FOLDER.glob("_*.yaml"))) == 4
 
 
