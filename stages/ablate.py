@@ -7,15 +7,15 @@ from pathlib import Path
 from pipeline import packed, params, tracking
 from pipeline.cache import digest, digest_file
 from pipeline.files import whole_directory
-from pipeline.params import Params
 from pipeline.model.localizer import load
+from pipeline.params import Params
 from pipeline.runtime import distributed, precision
 from pipeline.training.checkpoint import Checkpoint, fingerprint
 from pipeline.training.loop import long_enough
 from stages import sharing
 from stages.evaluate import evaluate
-from stages.localize import fitted
 from stages.layout import ABLATION, PREPARED, run_name
+from stages.localize import fitted
 from stages.train import trained, write_history
 
 

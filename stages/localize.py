@@ -39,6 +39,8 @@ def _fit(settings: Params) -> None:
 
 def fitted(model: Method, sha256: str, settings: Params, title: str) -> Path | None:
     """The folder of the fitted localizer; None for the class map."""
+    if settings.localizer == CLASS_MAP:
+        return None
     from pipeline.model import fitting
 
     with tqdm(total=0, desc=f"{title}: localize", unit="image") as bar:
