@@ -7,10 +7,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint ui lock
+.PHONY: help setup repro test test-all lint ui lock
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: $(VENV)/.installed  ## Create .venv from the hash-pinned requirements, with the command wsol (once)
 
@@ -31,8 +31,11 @@ repro: setup  ## Run the whole pipeline: download, preprocess, train, evaluate, 
 	@dvc repro
 	@wsol summary
 
-test: setup  ## Run the tests
-	@python -m pytest
+test: setup  ## Run the tests that take minutes
+	@python -m pytest -m "not slow"
+
+test-all: setup  ## Run the rest of the tests: real DVC projects, kills, full disks, many images
+	@python -m pytest -m slow
 
 lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import scale
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_killed_repro_goes_on_to_the_same_bytes_and_pushes_few_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

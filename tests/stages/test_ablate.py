@@ -7,6 +7,8 @@ import pytest
 
 from tests.stages.project import CORE, Project, make
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:

@@ -13,6 +13,9 @@ from tests.imports import ROOT
 from tests.interrupts import interruptible
 from tests.tiny import write_params
 
+pytestmark = pytest.mark.slow
+
+
 COMMANDS = {
     "train": ["-m", "stages.train"],
     "evaluate": ["-m", "stages.evaluate"],

@@ -13,6 +13,9 @@ from PIL import Image
 from tests import tiny
 from tests.stages.trained import command, place
 
+pytestmark = pytest.mark.slow
+
+
 STAGE = {name: (sys.executable, "-m", f"stages.{name}") for name in ("train", "evaluate", "report")}
 WSOL = str(Path(sys.executable).with_name("wsol"))
 COMMANDS = {

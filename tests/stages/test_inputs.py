@@ -14,6 +14,9 @@ from pipeline import backbones
 from tests.made import cub_files, encode, noise, tar
 from tests.stages.project import Project, make
 
+pytestmark = pytest.mark.slow
+
+
 CLASSES = ("kite", "owl", "wren")
 
 

@@ -9,6 +9,9 @@ from pipeline import packed
 from tests import tiny
 from tests.stages.trained import command, place
 
+pytestmark = pytest.mark.slow
+
+
 EDGES = ("x0", "y0", "x1", "y1")
 
 

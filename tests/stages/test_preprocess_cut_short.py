@@ -20,6 +20,9 @@ from tests.interrupts import interruptible
 from tests.made import encode, many_ilsvrc, noise
 from tests.tiny import write_params
 
+pytestmark = pytest.mark.slow
+
+
 # The stage with files of five images.
 RUN = """
 import sys

@@ -13,6 +13,9 @@ import pytest
 
 from tests.stages.project import CORE, Project, make
 
+pytestmark = pytest.mark.slow
+
+
 METHODS = ("cam", "ass", "ahd", "rcam")
 
 

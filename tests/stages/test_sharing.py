@@ -15,6 +15,9 @@ from pipeline.training.loop import MEASURED
 from tests import tiny
 from tests.stages.trained import command, environment, place, until_an_epoch_is_done
 
+pytestmark = pytest.mark.slow
+
+
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 

@@ -12,6 +12,9 @@ from tests import tiny
 from tests.interrupts import interruptible
 from tests.stages.trained import command, environment, place, until_an_epoch_is_done
 
+pytestmark = pytest.mark.slow
+
+
 TRAIN = (sys.executable, "-m", "stages.train")
 
 

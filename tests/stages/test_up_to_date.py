@@ -5,6 +5,8 @@ import pytest
 from tests.made import cub_files, tar
 from tests.stages.project import Project, make
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:

@@ -14,6 +14,8 @@ from tests import tiny
 from tests.stages.trained import command, place
 from tools.figures import NAMES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
