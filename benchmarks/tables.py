@@ -54,6 +54,38 @@ def experiments(path: Path) -> list[str]:
     return _table([*titles, "V2", "min"], lines)
 
 
+def photographs(path: Path) -> list[str]:
+    """Rows of `benchmarks.photographs`: localizers on real photographs, beside the centre box."""
+    lines, seen = [], set()
+    for row in sorted(_rows(path), key=lambda row: (row["data"], row["backbone"], row["trunk"])):
+        data = row["data"].removesuffix(".tgz").removesuffix("/")
+        setting = [data, row["backbone"], row["trunk"]]
+        if data not in seen:
+            seen.add(data)
+            error = f"{float(row['centre_box_gt_known_err']):.1f}"
+            lines.append([data, "", "", "centre box", "", "", "", error, ""])
+        errors = [f"{float(row[name]):.1f}" for name in ("top1_cls_err", "top1_loc_err")]
+        known, low, high = (float(row[f"gt_known_loc_err{end}"]) for end in ("", "_low", "_high"))
+        delta = ""
+        if row["localizer"] != "class_map":
+            ends = (float(row[name]) for name in ("difference_low", "difference_high"))
+            delta = "{:+.1f} [{:+.1f}, {:+.1f}]".format(
+                float(row["gt_known_minus_class_map"]), *ends
+            )
+        lines.append(
+            [
+                *setting,
+                f"`{row['localizer']}`",
+                row["seed"],
+                *errors,
+                f"{known:.1f} [{low:.1f}, {high:.1f}]",
+                delta,
+            ]
+        )
+    titles = ["images", "backbone", "trunk", "localizer", "seed", "top-1 cls", "top-1 loc"]
+    return _table([*titles, "GT-known", "to `class_map`"], lines)
+
+
 def heatmaps(path: Path) -> list[str]:
     """Rows of `wsol heatmaps`."""
     titles = ["`heatmap`", "top-1 loc err", "GT-known err", "MaxBoxAcc", "V2", "seconds"]
@@ -171,6 +203,7 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "boxes.json": sweeps,
     "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
+    "photographs.csv": photographs,
     "methods": methods,
     "methods.json": steps,
     "methods-mobilenet_v2.json": steps,
