@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pipeline import packed, params, pictures, tracking
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluator, per_image, results
+from pipeline.evaluation import diagnosis, evaluator, per_image, results
 from pipeline.evaluation.evaluator import Evaluation
 from pipeline.files import whole_directory, write_csv, write_json
 from pipeline.loading import geometry
@@ -21,7 +21,7 @@ from pipeline.model import localizer as localizers
 from pipeline.model import saved
 from pipeline.model.output_cache import Kept
 from pipeline.model.reader import Reader, resolve
-from pipeline.params import Params
+from pipeline.params import CLASS_MAP, Params
 from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
 from stages import entry, sharing
@@ -35,7 +35,9 @@ def main() -> None:
     settings = precision.resolved(params.load(localizer=True))
     device = pick_device(settings.train.device)
     trained = saved.load(MODELS, device, settings.method_params)
-    fitted = localizers.load(LOCALIZER, trained.method)
+    fitted = None
+    if settings.localizer != CLASS_MAP:
+        fitted = localizers.load(LOCALIZER, trained.method, settings.localizer)
     meta = packed.read_meta(PREPARED)
     with tracking.Run.find_or_open(
         model_sha256=trained.sha256,
@@ -98,6 +100,9 @@ def evaluate(
         figures["invalid_boxes"] = invalid
     if model.reconstruction:
         figures["reconstruction"] = True
+    reading, classes = reader.reading, len(meta.class_names)
+    for line in diagnosis.lines(test, reading.side, classes, reading.localizer):
+        tqdm.write(f"{title}: {line}")
     if distributed.share().leads:
         rows = results.per_image(test, images, meta.class_names, settings.input)
         write_csv(folder / "per_image.csv", rows, per_image.COLUMNS)

@@ -33,14 +33,16 @@ def save(
             save_weights(fitted, partial / STATE)
 
 
-def load(folder: Path, method: Method) -> Localizer | None:
+def load(folder: Path, method: Method, asked: str | None = None) -> Localizer | None:
     """The fitted localizer of `folder`, on the device of `method`; None for the class map.
 
-    Raises UserError if `folder` is not what `save` writes, or fits another model.
+    Raises UserError if `folder` is not what `save` writes, fits another model, or is not the one `asked` for.
     """
     try:
         given = read_json(folder / SETTINGS)
         name = given["localizer"]
+        if asked not in (None, name):
+            raise ValueError(f"it is {name}, not {asked}")
         if name == CLASS_MAP:
             return None
         sections = {
