@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline import presets
 from pipeline.evaluation import metrics
+from pipeline.evaluation.formats import per_image
 from pipeline.files import read_json, write_csv
 from pipeline.params import CLASS_MAP, names, yamlfile
 
@@ -142,20 +143,15 @@ def measured(folder: Path, localizer: str) -> dict[str, Any]:
     if (folder / "class_map.csv").exists():
         base = missed(folder / "class_map.csv")
         found = metrics.paired_difference(base, wrong, bootstrap=1000, seed=0)["difference"]
-        row["gt_known_minus_class_map"] = round(found["value"], 1)
-        row |= {
-            "difference_low": round(found["low"], 1),
-            "difference_high": round(found["high"], 1),
-        }
+        names = ("gt_known_minus_class_map", "difference_low", "difference_high")
+        row |= dict(zip(names, np.round([*found], 1).tolist(), strict=True))
     return row
 
 
-def missed(per_image: Path) -> np.ndarray:
+def missed(path: Path) -> np.ndarray:
     """Per image 1 where the true class's box is wrong, 0 where it is right, NaN without a true box."""
-    with per_image.open(newline="", encoding="utf-8") as file:
-        values = [float(row["iou_true"] or "nan") for row in csv.DictReader(file)]
-    iou = np.array(values)
-    return np.where(np.isnan(iou), np.nan, iou < 0.5)
+    rows = per_image.read(path)
+    return metrics.per_image(per_image.scored(rows, list(rows)))[metrics.GT_KNOWN.name]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.text import uncell
@@ -119,6 +122,32 @@ def _header(text: str, columns: Sequence[str]) -> tuple[list[str], str]:
 
 def _filled(rows: Iterator[list[str]]) -> Iterator[list[str]]:
     return (cells for cells in rows if any(cell.strip() for cell in cells))
+
+
+def typed(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file that the pipeline wrote: numbers as numbers, empty cells as None."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _typed(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _typed(text: str) -> float | int | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return uncell(text) or None
+
+
+def columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Such a file of numbers by column, NaN where a cell is empty; {} where the file is absent."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows or [{}])[0]
+    }
 
 
 def number(text: str) -> float:

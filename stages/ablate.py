@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline import packed, params, tracking
 from pipeline.cache import digest, digest_file
+from pipeline.evaluation import logged
 from pipeline.files import whole_directory
 from pipeline.model.localizer import load
 from pipeline.params import Params
@@ -72,7 +73,7 @@ def run(key: str, settings: Params, folder: Path) -> None:
         localizer = load(state, model) if state else None
         evaluate(model, settings, folder, sha256, key, localizer)
         if leads:
-            tracked.evaluation(folder)
+            tracked.outcome(logged.outcome(folder))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from pipeline import packed, params, pictures, tracking
 from pipeline.errors import UserError
-from pipeline.evaluation import diagnosis, evaluator, per_image, results
+from pipeline.evaluation import diagnosis, evaluator, logged, results
 from pipeline.evaluation.evaluator import Evaluation
-from pipeline.files import whole_directory, write_csv, write_json
+from pipeline.evaluation.formats import localization
+from pipeline.files import whole_directory
 from pipeline.loading import geometry
 from pipeline.localizers.base import Localizer
 from pipeline.methods.base import Method
@@ -26,9 +27,6 @@ from pipeline.runtime import distributed, precision
 from pipeline.runtime.devices import pick_device
 from stages import entry, sharing
 from stages.layout import LOCALIZER, METRICS, MODELS, PREPARED, run_name
-
-PER_CLASS = ["class", "images", "top1_cls_err", "top1_loc_err", "gt_known_loc_err"]
-CURVE = ["threshold", *(f"{p}_{d}" for p in ("box_acc", "any_box_acc") for d in results.DELTAS)]
 
 
 def main() -> None:
@@ -52,14 +50,14 @@ def main() -> None:
             return
         draw(evaluated, settings, METRICS / "pictures")
         run.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "test")
-        run.evaluation(METRICS)
-        run.model(MODELS, METRICS / "localization.json", LOCALIZER)
+        run.outcome(logged.outcome(METRICS))
+        run.model(MODELS, METRICS / localization.FILE, LOCALIZER)
 
 
 class Evaluated(NamedTuple):
     """The figures of an evaluation, the rows behind them, how boxes were read, and what is kept of it."""
 
-    figures: results.Row
+    figures: dict[str, Any]
     test: Evaluation
     reader: Reader
     kept: Kept
@@ -88,7 +86,7 @@ def evaluate(
         seen = _pass(reader, how, split, sha256, title, settings.evaluate.keep_mib)[0]
         reader = replace(reader, reading=reader.reading.at(evaluator.best_threshold(seen)))
     test, kept = _pass(reader, scoring, "test", sha256, title, settings.evaluate.keep_mib)
-    figures = results.localization(
+    figures = results.summary(
         test,
         settings,
         reader.reading,
@@ -104,11 +102,7 @@ def evaluate(
     for line in diagnosis.lines(test, reading.side, classes, reading.localizer):
         tqdm.write(f"{title}: {line}")
     if distributed.share().leads:
-        rows = results.per_image(test, images, meta.class_names, settings.input)
-        write_csv(folder / "per_image.csv", rows, per_image.COLUMNS)
-        write_csv(folder / "per_class.csv", results.per_class(test, meta.class_names), PER_CLASS)
-        write_csv(folder / "threshold_curve.csv", results.threshold_curve(test), CURVE)
-        write_json(folder / "localization.json", figures)
+        results.write(folder, figures, test, images, meta.class_names, settings.input)
     return Evaluated(figures, test, reader, kept)
 
 

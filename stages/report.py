@@ -4,12 +4,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline import params, pictures
+from pipeline import params, pictures, restore
 from pipeline.evaluation import runs
 from pipeline.evaluation.runs import Results
 from pipeline.files import whole_directory, write_csv, write_text
 from pipeline.report import page, plots
-from pipeline.tracking import restore
 from stages import entry
 from stages.layout import METRICS, MODELS
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.evaluation import metrics
-from pipeline.evaluation.per_image import Rows, errors, read
+from pipeline.evaluation.formats.per_image import Rows, read, scored
+from pipeline.evaluation.metrics import Figure
 from pipeline.files import write_json
 
 
@@ -44,11 +45,15 @@ def main(options: argparse.Namespace) -> None:
     for name, of in result.items():
         d = of["difference"]
         print(
-            f"{name:18}{of['a']['value']:7.2f} → {of['b']['value']:5.2f}  {d['value']:+6.2f} "
-            f"({d['low']:+.2f} … {d['high']:+.2f})  {verdict(d)}"
+            f"{name:18}{of['a'].value:7.2f} → {of['b'].value:5.2f}  {d.value:+6.2f} "
+            f"({d.low:+.2f} … {d.high:+.2f})  {verdict(name, d)}"
         )
     if options.out:
-        values = {name: {**of, "verdict": verdict(of["difference"])} for name, of in result.items()}
+        values = {
+            name: {key: figure._asdict() for key, figure in of.items()}
+            | {"verdict": verdict(name, of["difference"])}
+            for name, of in result.items()
+        }
         write_json(
             options.out,
             {"a": str(options.a), "b": str(options.b), "n": len(images), "errors": values},
@@ -81,9 +86,9 @@ def images_of(a: Rows, b: Rows, options: argparse.Namespace) -> list[str]:
 
 def compare(
     a: Rows, b: Rows, images: list[str], *, bootstrap: int, seed: int
-) -> dict[str, dict[str, metrics.Figure]]:
-    """For each error that both files tell of: a, b and the difference b − a, image by image."""
-    before, after = errors(a, images), errors(b, images)
+) -> dict[str, dict[str, Figure]]:
+    """For each metric that both files tell of: a, b and the difference b − a, image by image."""
+    before, after = (metrics.per_image(scored(rows, images)) for rows in (a, b))
     result = {
         name: metrics.paired_difference(before[name], after[name], bootstrap=bootstrap, seed=seed)
         for name in before
@@ -96,10 +101,8 @@ def compare(
     return result
 
 
-def verdict(difference: metrics.Figure) -> str:
+def verdict(name: str, difference: Figure) -> str:
     """What the interval says."""
-    if difference["low"] > 0:
-        return "B is worse"
-    if difference["high"] < 0:
-        return "B is better"
+    if (better := metrics.improves(name, difference)) is not None:
+        return "B is better" if better else "B is worse"
     return "no difference shown: the interval holds 0"

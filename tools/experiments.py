@@ -8,8 +8,6 @@ Experiments of one method that differ in more than their seed have a row each, w
 """
 
 import argparse
-import csv
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,21 +20,20 @@ import yaml
 
 from pipeline import text
 from pipeline.errors import UserError
+from pipeline.evaluation import metrics
+from pipeline.evaluation.formats import localization, per_image
 from pipeline.files import write_csv
 
-FIGURES = ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")
-COLUMNS = ["dataset", "backbone", "method", "boxes", "settings", "seeds", "images"]
-COLUMNS += [f"{figure}{suffix}" for figure in FIGURES for suffix in ("", "_low", "_high")]
-COLUMNS += ["max_box_acc", "max_box_acc_v2", "minutes"]
+KEYS = ("dataset", "backbone", "method", "boxes", "settings")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What one experiment left: its localization.json, per_image.csv and train.json."""
+    """What one experiment left."""
 
     name: str
     localization: dict[str, Any]
-    images: list[dict[str, str]]
+    images: per_image.Rows
     seconds: float
     params: dict[str, str]
     """Its params.yaml by dotted key: all that bears on its row but the seed."""
@@ -63,8 +60,18 @@ def main(options: argparse.Namespace) -> None:
         )
     rows = table(found, options.bootstrap)
     if options.out:
-        write_csv(options.out, rows, COLUMNS)
+        write_csv(options.out, rows, columns())
     print("\n".join(markdown(rows)))
+
+
+def columns() -> list[str]:
+    """Those of the table's CSV file; a mean over images has its interval beside it."""
+    figures = [
+        f"{metric.name}{suffix}"
+        for metric in metrics.brief()
+        for suffix in (("", "_low", "_high") if metric.is_mean else ("",))
+    ]
+    return [*KEYS, "seeds", "images", *figures, "minutes"]
 
 
 def experiments(*, all_commits: bool = False) -> Iterator[Experiment]:
@@ -78,7 +85,7 @@ def experiments(*, all_commits: bool = False) -> Iterator[Experiment]:
         try:
             texts = [
                 dvc.api.read(f"metrics/{file}", rev=name)
-                for file in ("localization.json", "per_image.csv", "train.json")
+                for file in (localization.FILE, per_image.FILE, "train.json")
             ]
             written = yaml.safe_load(dvc.api.read("params.yaml", rev=name))
         except Exception as error:  # an experiment without results, or not in this cache
@@ -87,7 +94,7 @@ def experiments(*, all_commits: bool = False) -> Iterator[Experiment]:
         yield Experiment(
             name,
             json.loads(texts[0]),
-            list(csv.DictReader(io.StringIO(texts[1]))),
+            per_image.parse(texts[1], f"{name}: {per_image.FILE}"),
             json.loads(texts[2])["seconds"],
             settings_of(written),
         )
@@ -146,67 +153,37 @@ def differing(experiment: Experiment, alike: list[Experiment]) -> str:
 
 def row(key: tuple[str, ...], group: list[Experiment], bootstrap: int) -> dict[str, Any]:
     """The mean of one group's seeds."""
-    values: dict[str, Any] = dict(zip(COLUMNS, key, strict=False))
-    values |= {"seeds": len(group), "images": len(group[0].images)}
-    wrong = {name: np.mean([errors(e)[name] for e in group], axis=0) for name in FIGURES}
-    rng = np.random.default_rng(0)
-    count = values["images"]
-    weights = rng.multinomial(count, np.full(count, 1 / count), bootstrap) / count
-    for name, mean in wrong.items():
-        seen = ~np.isnan(mean)
-        if not seen.any():
+    values: dict[str, Any] = dict(zip(KEYS, key, strict=True))
+    images = sorted(group[0].images)
+    values |= {"seeds": len(group), "images": len(images)}
+    told = [metrics.per_image(per_image.scored(e.images, images)) for e in group]
+    for metric in metrics.brief():
+        name = metric.name
+        if not metric.is_mean:
+            found = [e.localization[name] for e in group if name in e.localization]
+            values |= {name: round(float(np.mean(found)), 2)} if found else {}
             continue
-        means = weights[:, seen] @ mean[seen] / weights[:, seen].sum(1)
-        values[name] = round(float(mean[seen].mean()), 2)
-        values[f"{name}_low"], values[f"{name}_high"] = np.percentile(means, (2.5, 97.5)).round(2)
-    for name in ("max_box_acc", "max_box_acc_v2"):
-        if name in group[0].localization:
-            values[name] = round(float(np.mean([e.localization[name] for e in group])), 2)
+        mean = np.mean([of[name] for of in told], axis=0)
+        if np.isnan(mean).all():
+            continue
+        figure = metrics.mean(mean, bootstrap=bootstrap, seed=0)
+        ends = zip(("", "_low", "_high"), np.round([*figure], 2).tolist(), strict=True)
+        values |= {name + suffix: end for suffix, end in ends}
     values["minutes"] = round(float(np.mean([e.seconds for e in group])) / 60, 2)
     return values
 
 
-def errors(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Per image, in percent: 0 right, 100 wrong, NaN without a true box; images ordered by id."""
-    images = sorted(experiment.images, key=lambda image: image["id"])
-    named = np.array([image["label"] == image["predicted"] for image in images])
-    iou = {
-        which: np.array([float(image[which] or "nan") for image in images])
-        for which in ("iou_true", "iou_predicted")
-    }
-    located = named & (iou["iou_predicted"] >= 0.5)
-    boxed = ~np.isnan(iou["iou_true"])
-    return {
-        "top1_cls_err": 100.0 * ~named,
-        "top1_loc_err": np.where(boxed, 100.0 * ~located, np.nan),
-        "gt_known_loc_err": np.where(boxed, 100.0 * (iou["iou_true"] < 0.5), np.nan),
-    }
-
-
 def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The table's lines, errors with their intervals."""
-    titles = [
-        "dataset",
-        "backbone",
-        "method",
-        "boxes",
-        "settings",
-        "seeds",
-        "top-1 cls err",
-        "top-1 loc err",
-    ]
-    titles += ["GT-known loc err", "MaxBoxAcc", "MaxBoxAccV2", "training, min"]
+    """The table's lines: figures in percent, means over images with their intervals."""
+    shown = metrics.brief()
+    titles = [*KEYS, "seeds", *(f"{m.short} {m.arrow}" for m in shown), "training, min"]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for values in rows:
-        cells = [text.markdown(str(values[name])) for name in COLUMNS[:6]]
-        cells += [
-            f"{values[name]:.1f} [{values[f'{name}_low']:.1f}, {values[f'{name}_high']:.1f}]"
-            if name in values
-            else "–"
-            for name in FIGURES
-        ]
-        cells += [
-            f"{values[n]:.1f}" if n in values else "–" for n in ("max_box_acc", "max_box_acc_v2")
-        ]
+        cells = [text.markdown(str(values[name])) for name in (*KEYS, "seeds")]
+        for name in (metric.name for metric in shown):
+            cell = f"{values[name]:.1f}" if name in values else "–"
+            if f"{name}_low" in values:
+                cell += f" [{values[f'{name}_low']:.1f}, {values[f'{name}_high']:.1f}]"
+            cells.append(cell)
         yield f"| {' | '.join([*cells, str(values['minutes'])])} |"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import packed, params, pictures
-from pipeline.evaluation import evaluator
+from pipeline.evaluation import evaluator, metrics
 from pipeline.files import write_csv
 from pipeline.model import saved
 from pipeline.output_folder import OutputFolder
@@ -18,9 +18,6 @@ from pipeline.runtime import precision
 from pipeline.runtime.devices import pick_device
 from stages.evaluate import Evaluated, evaluate, view
 from stages.layout import MODELS, PREPARED, run_name
-
-FIGURES = ("top1_loc_err", "gt_known_loc_err", "max_box_acc", "max_box_acc_v2")
-COLUMNS = ["heatmap", *FIGURES, "seconds"]
 
 
 def make(names: Sequence[HeatmapName], out: OutputFolder, images: int) -> None:
@@ -38,7 +35,7 @@ def make(names: Sequence[HeatmapName], out: OutputFolder, images: int) -> None:
             seen[name] = evaluate(trained.method, own, partial / name, trained.sha256, title)
             seconds = round(time.perf_counter() - start, 1)
             rows.append({"heatmap": name, **row(seen[name].figures), "seconds": seconds})
-        write_csv(partial / "heatmaps.csv", rows, COLUMNS)
+        write_csv(partial / "heatmaps.csv", rows, columns())
         chosen = pick(seen, images, settings)
         sheet = strips(seen, chosen, settings)
         pictures.save(partial / "heatmaps.png", sheet)
@@ -48,13 +45,20 @@ def make(names: Sequence[HeatmapName], out: OutputFolder, images: int) -> None:
 
 def row(figures: dict[str, Any]) -> dict[str, float]:
     """The figures that depend on the heatmap, as far as there are true boxes."""
-    return {name: round(figures[name], 2) for name in FIGURES if figures.get(name) is not None}
+    return {name: round(figures[name], 2) for name in columns() if figures.get(name) is not None}
+
+
+def columns() -> list[str]:
+    """Those of heatmaps.csv."""
+    names = [metric.name for metric in metrics.brief() if metric.boxed]
+    return ["heatmap", *names, "seconds"]
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows as Markdown."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return lines + [f"| {' | '.join(str(row.get(c, '–')) for c in COLUMNS)} |" for row in rows]
+    names = columns()
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return lines + [f"| {' | '.join(str(row.get(name, '–')) for name in names)} |" for row in rows]
 
 
 def pick(seen: dict[str, Evaluated], count: int, settings: Params) -> list[int]:

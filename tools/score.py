@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.files import write_csv, write_json
+from pipeline.evaluation.formats import localization, per_image, threshold_curve
+from pipeline.files import write_json
 from pipeline.raw import coordinates
 
 if TYPE_CHECKING:
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # images in memory, fewer where their grids are larger than
 PIXELS = 2**26  # in all
-LABELS = {
-    "gt_known_loc_err": "GT-known localization error",
-    "max_box_acc": "MaxBoxAcc",
-    "max_box_acc_v2": "MaxBoxAccV2",
-    "pxap": "PxAP",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +99,7 @@ def main(options: argparse.Namespace) -> None:
             bar.update(len(batch))
     tables.raise_if_any(problems)
     measured = map_scores.Measured.concatenate(parts)
+    curve = threshold_curve.columns(measured.scored, thresholds)
     figures = map_scores.figures(measured, bootstrap=options.bootstrap, seed=options.seed)
     write_json(
         options.out,
@@ -115,22 +111,20 @@ def main(options: argparse.Namespace) -> None:
             "threshold": options.threshold,
             "bootstrap": options.bootstrap,
             "seed": options.seed,
-            **{name: figure["value"] for name, figure in figures.items()},
-            "intervals": {name: [of["low"], of["high"]] for name, of in figures.items()},
-            "curve": map_scores.threshold_curve(measured, thresholds),
+            **localization.of_figures(figures),
+            "curve": {name: column.tolist() for name, column in curve.items()},
         },
     )
     if options.per_image:
         rows = [
-            {"id": image, "iou_true": "" if np.isnan(iou) else f"{iou:.6f}"}
+            per_image.Row(id=image, iou_true="" if np.isnan(iou) else f"{iou:.6f}")
             for image, iou in zip(truth, measured.fixed, strict=True)
         ]
-        write_csv(options.per_image, rows, ["id", "iou_true"])
+        per_image.write(options.per_image, rows)
     print(f"{len(images)} images, {options.protocol}; percent, 95 % interval over images")
-    for name, figure in figures.items():
-        print(
-            f"{LABELS[name]:30}{figure['value']:7.2f}  {figure['low']:.2f} … {figure['high']:.2f}"
-        )
+    for metric in map_scores.table():
+        if (of := figures.get(metric.name)) is not None:
+            print(f"{metric.title:30}{of.value:7.2f}  {of.low:.2f} … {of.high:.2f}")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -8,12 +8,12 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 
+from pipeline.evaluation import metrics
 from pipeline.evaluation.runs import Results
 from pipeline.report import published
 from stages.layout import METRICS
 from stages.report import read
 
-FIGURES = {**published.SHORT, "max_box_acc": "MaxBoxAcc ↑"}
 PLACES = {
     "report": METRICS / "report.md",
     "figures as data": METRICS / "report.csv",
@@ -34,10 +34,11 @@ def main(options: argparse.Namespace) -> None:
 def summary(results: Results) -> str:
     """The table and the places, as plain text."""
     main = results.main
-    names = [name for name in FIGURES if main.figure(name)]
+    shown = [metric for metric in metrics.brief() if main.figure(metric.name)]
+    names = [metric.name for metric in shown]
     lines = [(f"this run ({published.name(main.values['method'])})", main.figure)]
     lines += [(run.key, run.figure) for run in results.variants.values() if run.study == "methods"]
-    rows = [("error, %", *(FIGURES[name] for name in names))]
+    rows = [("error, %", *(metric.heading for metric in shown))]
     for label, figure in lines:
         found = [figure(name) for name in names]
         rows.append((label, *(f"{value.value:.1f}" if value else "–" for value in found)))

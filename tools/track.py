@@ -9,8 +9,9 @@ without a training. It is idempotent.
 
 import argparse
 
+from pipeline import restore
 from pipeline.cache import project_root
-from pipeline.tracking import restore, sync
+from pipeline.tracking import sync
 from stages.layout import METRICS, MODELS
 
 

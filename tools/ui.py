@@ -10,9 +10,9 @@ import sys
 
 from pipeline.cache import project_root
 from pipeline.errors import UserError
+from pipeline.restore import restore_all
 from pipeline.tracking import pages, store
 from pipeline.tracking.pages import HOST
-from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
 from pipeline.tracking.sync import sync
 from stages.layout import METRICS, MODELS

@@ -70,6 +70,19 @@ class Evaluation:
     curve_any: np.ndarray  # float32 [N, T]
     thresholds: np.ndarray  # float64 [T], of the curves: the same for every image
 
+    @property
+    def scored(self) -> metrics.Scored:
+        """What the figures are made of."""
+        hit = self.top == self.labels[:, None]
+        return metrics.Scored(
+            hit[:, 0],
+            hit.any(axis=1),
+            self.iou_predicted,
+            self.iou_true,
+            self.curve_largest,
+            self.curve_any,
+        )
+
     @classmethod
     def concatenate(cls, parts: list["Evaluation"]) -> "Evaluation":
         rows = [f.name for f in fields(cls) if f.name != "thresholds"]
@@ -246,15 +259,7 @@ def centre_baseline(prepared: Path, split: str, input: Input) -> dict[str, float
         [metrics.best_iou(centre_boxes(len(truth), side, share), truth) for share in shares], 1
     )
     half = metrics.best_iou(centre_boxes(len(truth), side, float(np.sqrt(0.5))), truth)
-    scored = ~np.isnan(half)
-    if not scored.any():
-        return {}
-    accuracy = [(iou[scored] >= delta).mean(0).max() * 100 for delta in metrics.IOU_V2]
-    return {
-        "gt_known_loc_err": float(100 * (1 - (half[scored] >= metrics.IOU_CORRECT).mean())),
-        "max_box_acc": float(accuracy[1]),
-        "max_box_acc_v2": float(np.mean(accuracy)),
-    }
+    return metrics.values(metrics.Scored(iou_true=half, curve_largest=iou, curve_any=iou))
 
 
 def predicted_maps(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pipeline import boxes
 from pipeline.boxes import Protocol, wsoleval
@@ -17,7 +17,6 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.saved_maps import Truth
 
 Grid = tuple[int, int]
-DELTAS = (30, 50, 70)
 
 
 class Measured(NamedTuple):
@@ -27,6 +26,16 @@ class Measured(NamedTuple):
     largest: NDArray[np.float32]  # [N, T], the curve
     any: NDArray[np.float32]  # [N, T]
     pixels: NDArray[np.int64]  # [N, 2, T + 2], or [N, 2, 0]
+
+    @property
+    def scored(self) -> metrics.Scored:
+        """What the figures are made of."""
+        return metrics.Scored(
+            iou_true=self.fixed,
+            curve_largest=self.largest,
+            curve_any=self.any,
+            pixels=self.pixels if self.pixels.size else None,
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence["Measured"]) -> "Measured":
@@ -99,37 +108,20 @@ def boxes_on_grid(truth: Truth, grid: Grid, protocol: Protocol) -> NDArray[np.fl
     return truth.boxes * np.tile(grid[::-1], 2) / np.tile(truth.size[::-1], 2)
 
 
+def _pxap(weights: metrics.Weights, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    drawn = weights @ pixels.reshape(len(pixels), -1).astype(np.float64)
+    counts = drawn.reshape(len(weights), *pixels.shape[1:])
+    return np.array([wsoleval.pxap(each) for each in counts])
+
+
+PXAP = metrics.Metric("pxap", "PxAP", lambda of: of.pixels, better="higher", figure=_pxap)
+
+
+def table() -> tuple[metrics.Metric, ...]:
+    """The metrics of maps: all there are, and PxAP where there are masks."""
+    return (*metrics.METRICS, PXAP)
+
+
 def figures(measured: Measured, *, bootstrap: int, seed: int) -> dict[str, metrics.Figure]:
     """GT-known error, MaxBoxAcc and MaxBoxAccV2 where there are boxes, PxAP where there are masks."""
-    boxed = ~np.isnan(measured.fixed)
-    pixels = measured.pixels.reshape(len(boxed), -1).astype(np.float64)
-
-    def of(weights: metrics.Weights) -> dict[str, NDArray[np.float64]]:
-        result = {}
-        if boxed.any():
-            inside = weights[:, boxed]
-            wrong = ~metrics.hits(measured.fixed[boxed], metrics.IOU_CORRECT)
-            result["gt_known_loc_err"] = metrics.share(inside, wrong)
-            result |= metrics.max_box_accuracies(
-                inside, measured.largest[boxed], measured.any[boxed]
-            )
-        if pixels.size:
-            drawn = (weights @ pixels).reshape(len(weights), *measured.pixels.shape[1:])
-            result["pxap"] = np.array([wsoleval.pxap(counts) for counts in drawn])
-        return result
-
-    return metrics.with_intervals(of, len(boxed), bootstrap=bootstrap, seed=seed)
-
-
-def threshold_curve(measured: Measured, thresholds: ArrayLike) -> dict[str, list[float]]:
-    """Columns: threshold, and the box accuracy in percent at each IoU, of the largest and of any box.
-
-    No columns where no image has a box.
-    """
-    if np.isnan(measured.fixed).all():
-        return {}
-    columns = {"threshold": np.asarray(thresholds, np.float64)}
-    for name, curve in (("box_acc", measured.largest), ("any_box_acc", measured.any)):
-        for delta in DELTAS:
-            columns[f"{name}_{delta}"] = metrics.box_accuracy(curve, delta / 100)
-    return {name: column.tolist() for name, column in columns.items()}
+    return metrics.figures(measured.scored, bootstrap=bootstrap, seed=seed, table=table())

@@ -1,25 +1,16 @@
 """What the stages measured, read back from metrics/: the main run, the ablations, differences."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.evaluation import metrics, per_image
-from pipeline.files import read_json
-
-
-class Figure(NamedTuple):
-    """A value in percent (or percentage points) and its 95 % interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
+from pipeline.evaluation import metrics
+from pipeline.evaluation.formats import localization, per_image
+from pipeline.evaluation.metrics import Figure
 
 
 @dataclass(frozen=True)
@@ -68,20 +59,16 @@ class Run:
     @property
     def centre_box(self) -> dict[str, float]:
         """Figures of the baseline that looks at nothing; empty where there are no boxes."""
-        figures: dict[str, float] = self.values.get("baselines", {}).get("centre_box", {})
-        return figures
+        return localization.centre_box(self.values)
 
     def figure(self, name: str) -> Figure | None:
         """The named figure; None where it does not exist (no boxes to score against)."""
-        if self.values.get(name) is None:
-            return None
-        low, high = self.values.get("intervals", {}).get(name, (None, None))
-        return Figure(self.values[name], low, high)
+        return localization.figure(self.values, name)
 
     @cached_property
     def images(self) -> per_image.Rows:
-        """The rows of per_image.csv by image; empty where the file is absent."""
-        path = self.folder / "per_image.csv"
+        """The rows of each image; empty where their file is absent."""
+        path = self.folder / per_image.FILE
         return per_image.read(path) if path.exists() else {}
 
 
@@ -122,48 +109,21 @@ def read(metrics: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) 
 
     changes: each variant's own values by `<name in ablate.run>/<variant>`.
 
-
     Raises UserError when the evaluation has not been run or a file is not what it should be.
     """
     folder = metrics / "ablation"
     if changes is None:
-        found = sorted(path.parent for path in folder.glob("*/*/localization.json"))
+        found = localization.below(folder)
         changes = {path.relative_to(folder).as_posix(): {} for path in found}
     variants: dict[str, Run] = {}
     missing: list[str] = []
     for place, own in changes.items():
         key = place.rpartition("/")[2]
-        if (folder / place / "localization.json").exists():
-            variants[key] = Run(key, folder / place, _localization(folder / place), own)
+        if localization.exists(folder / place):
+            variants[key] = Run(key, folder / place, localization.read(folder / place), own)
         else:
             missing.append(key)
-    return Results(Run("", metrics, _localization(metrics)), variants, missing)
-
-
-def columns(path: Path) -> dict[str, np.ndarray]:
-    """A CSV file of numbers by column, NaN where a cell is empty; {} where the file is absent."""
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows or [{}])[0]
-    }
-
-
-def _localization(folder: Path) -> dict[str, Any]:
-    path = folder / "localization.json"
-    try:
-        values = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `dvc repro evaluate` writes it") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); delete it and run `dvc repro`") from error
-    needed = ("dataset", "method", "backbone", "weights", "seed", "n")
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise UserError(f"{path} has no {', '.join(missing)}; delete it and run `dvc repro`")
-    return values
+    return Results(Run("", metrics, localization.read(metrics)), variants, missing)
 
 
 def difference(run: Run, other: Run, name: str) -> Figure | None:
@@ -179,8 +139,9 @@ def difference(run: Run, other: Run, name: str) -> Figure | None:
     images = list(other.images)
     if not images or run.images.keys() != other.images.keys():
         return Figure(value)
-    a, b = (per_image.errors(of.images, images).get(name) for of in (other, run))
+    scored = (per_image.scored(of.images, images) for of in (other, run))
+    a, b = (metrics.per_image(of).get(name) for of in scored)
     if a is None or b is None or (np.isnan(a) != np.isnan(b)).any() or np.isnan(a).all():
         return Figure(value)
     found = metrics.paired_difference(a, b, bootstrap=metrics.RESAMPLES, seed=0)["difference"]
-    return Figure(value, found["low"], found["high"])
+    return Figure(value, found.low, found.high)

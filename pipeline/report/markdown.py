@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.evaluation.runs import Figure
+from pipeline.evaluation.metrics import Figure
 from pipeline.text import markdown
 
 NONE = "–"

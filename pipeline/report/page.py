@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.evaluation.runs import Figure, Results, Run, difference
+from pipeline.evaluation import metrics
+from pipeline.evaluation.metrics import GT_KNOWN, Figure
+from pipeline.evaluation.runs import Results, Run, difference
 from pipeline.files import read_json
 from pipeline.report import published, studies
 from pipeline.report.markdown import NONE, cell, interval, points, table
-from pipeline.report.published import ACCURACIES, FIGURES, PRINTED, SHORT, beside, same_setting
+from pipeline.report.published import beside, same_setting
 
 COLUMNS = [
     *("source", "table", "published_variant", "study", "variant"),
@@ -73,11 +75,11 @@ def _headline(run: Run) -> str:
     """Every figure there is, beside the box that looks at nothing."""
     centre = run.centre_box
     rows = []
-    for name, title in FIGURES.items():
-        if (figure := run.figure(name)) is not None:
-            better = "accuracy, ↑, oracle" if name in ACCURACIES else "↓"
-            cells = (f"{title} ({better})", f"**{figure.value:.1f}**", interval(figure))
-            rows.append((*cells, f"{centre[name]:.1f}" if name in centre else NONE))
+    for metric in metrics.METRICS:
+        if (figure := run.figure(metric.name)) is not None:
+            title = f"{metric.title} ({metric.arrow}{', oracle' if metric.oracle else ''})"
+            beside = f"{centre[metric.name]:.1f}" if metric.name in centre else NONE
+            rows.append((title, f"**{figure.value:.1f}**", interval(figure), beside))
     text = "## Errors\n\nIn percent, with 95 % bootstrap intervals over the test images."
     header = ["Figure", "This run", "95 %", "Centre box"]
     if not centre:
@@ -86,10 +88,10 @@ def _headline(run: Run) -> str:
         " The centre box looks at nothing: one box in the middle of every image, of half its area,"
         " for MaxBoxAcc of any size."
     )
-    error = run.figure("gt_known_loc_err")
-    if error and "gt_known_loc_err" in centre:
+    error = run.figure(GT_KNOWN.name)
+    if error and GT_KNOWN.name in centre:
         high = error.value if error.high is None else error.high
-        if high < centre["gt_known_loc_err"]:
+        if high < centre[GT_KNOWN.name]:
             text += " This run's boxes beat it in GT-known error."
         else:
             text += " **This run's boxes do not beat it in GT-known error beyond the interval.**"
@@ -131,14 +133,14 @@ def _beside_published(results: Results) -> Iterator[str]:
 
 
 def _published_table(results: Results, rows: list[tuple[published.Row, Run | None]]) -> str:
-    names = [name for name in PRINTED if any(name in row.figures for row, _ in rows)]
-    ranked = names[-1]  # the localization figure, whose Δ to CAM is shown
+    shown = [m for m in published.printed() if any(m.name in row.figures for row, _ in rows)]
+    ranked = shown[-1].name  # the localization figure, whose Δ to CAM is shown
     ours = any(run is not None for _, run in rows)
     cams = {row.backbone: row.figures[ranked] for row, _ in rows if row.method == "cam"}
     backbones = {row.backbone for row, _ in rows}
     header = ["Row" if len(backbones) > 1 else rows[0][0].backbone]
-    for name in (*names, "Δ to CAM"):
-        header += [f"{SHORT.get(name, name)}, thesis", *(["ours"] if ours else [])]
+    for title in (*(metric.short for metric in shown), "Δ to CAM"):
+        header += [f"{title}, thesis", *(["ours"] if ours else [])]
     lines = []
     for row, run in rows:
         mark = " ✓" if run and same_setting(row, run) else ""
@@ -148,7 +150,7 @@ def _published_table(results: Results, rows: list[tuple[published.Row, Run | Non
             row.backbone if len(backbones) > 1 else "",
         ]
         cells = [", ".join(part for part in parts if part) + mark]
-        for name in names:
+        for name in (metric.name for metric in shown):
             cells.append(row.figures.get(name, NONE))
             cells += [cell(run.figure(name) if run else None)] if ours else []
         printed = float(row.figures[ranked]) - float(cams[row.backbone])
@@ -193,7 +195,7 @@ def _notes(run: Run) -> str:
         "An interval says how much a figure could move with other test images. One training stands "
         "behind each row: training again with another seed moves it too, which no interval here holds.",
     ]
-    if run.figure("gt_known_loc_err") is None:
+    if run.figure(GT_KNOWN.name) is None:
         notes.insert(0, "The test images have no boxes: there are classification figures only.")
     else:
         notes = [
@@ -218,7 +220,8 @@ def rows(results: Results) -> list[dict[str, Any]]:
     for run in (results.main, *results.variants.values()):
         row: dict[str, Any] = {"source": "ours", "study": run.study, "variant": run.variant}
         row |= {name: run.values[name] for name in COLUMNS if name in run.values}
-        tidy += [row | {"figure": f} | v._asdict() for f in FIGURES if (v := run.figure(f))]
+        names = [metric.name for metric in metrics.METRICS]
+        tidy += [row | {"figure": f} | v._asdict() for f in names if (v := run.figure(f))]
     main = {name: results.main.values[name] for name in ("dataset", "n")}
     for name, value in results.main.centre_box.items():
         row = {"source": "ours", "study": "baselines", "variant": "centre_box", **main}

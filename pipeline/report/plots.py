@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.evaluation.runs import Results, Run, columns
+from pipeline import tables
+from pipeline.evaluation.formats import threshold_curve as curves
+from pipeline.evaluation.metrics import IOU_CORRECT, IOU_V2
+from pipeline.evaluation.runs import Results, Run
 from pipeline.report import published
 
 if TYPE_CHECKING:  # importing matplotlib takes a second
@@ -27,25 +30,25 @@ def of(results: Results) -> Iterator[tuple[str, str, Image.Image]]:
         for run in results.variants.values()
         if run.key == f"methods-{run.values['method']}"
     }
-    lines = {name: _line(run, "box_acc_50") for name, run in methods.items()}
+    lines = {name: _line(run, IOU_CORRECT) for name, run in methods.items()}
     if len(drawn := {name: line for name, line in lines.items() if line}) > 1:
         chosen = {name: t for name in drawn if (t := methods[name].threshold) is not None}
-        title = "Images located at IoU ≥ 0.5, by method"
+        title = f"Images located at IoU ≥ {IOU_CORRECT}, by method"
         yield "methods", title, threshold_curve(drawn, chosen=chosen)
     main = results.main
-    deltas = {f"IoU ≥ 0.{d}": _line(main, f"box_acc_{d}0") for d in (3, 5, 7)}
+    deltas = {f"IoU ≥ {delta}": _line(main, delta) for delta in IOU_V2}
     if drawn := {name: line for name, line in deltas.items() if line}:
         threshold = main.threshold
         chosen = {} if threshold is None else dict.fromkeys(drawn, threshold)
         title = f"Images located by {published.name(main.values['method'])}, by IoU"
         yield "thresholds", title, threshold_curve(drawn, chosen=chosen)
-    if epochs := columns(main.folder / "epochs.csv"):
+    if epochs := tables.columns(main.folder / "epochs.csv"):
         yield "training", "Training", training_curves(epochs)
 
 
-def _line(run: Run, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    curve = columns(run.folder / "threshold_curve.csv")
-    return (curve["threshold"], curve[name]) if curve else None
+def _line(run: Run, delta: float) -> tuple[np.ndarray, np.ndarray] | None:
+    curve = curves.read(run.folder)
+    return (curve["threshold"], curve[curves.name(delta)]) if curve else None
 
 
 def threshold_curve(

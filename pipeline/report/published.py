@@ -6,22 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pipeline.evaluation.metrics import GT_KNOWN, METRICS, Metric
 from pipeline.evaluation.runs import Results, Run
 
-FIGURES = {
-    "top1_cls_err": "Top-1 classification error",
-    "top5_cls_err": "Top-5 classification error",
-    "top1_loc_err": "Top-1 localization error",
-    "top5_loc_err": "Top-5 localization error",
-    "gt_known_loc_err": "GT-known localization error",
-    "max_box_acc": "MaxBoxAcc",
-    "max_box_acc_v2": "MaxBoxAccV2",
-}
-ACCURACIES = ("max_box_acc", "max_box_acc_v2")  # higher is better; all else are errors
-PRINTED = ("top1_cls_err", "top1_loc_err", "gt_known_loc_err")  # by the thesis
-LOCALIZATION = PRINTED[1:]
-SHORT = {"top1_cls_err": "Top-1 cls", "top1_loc_err": "Top-1 loc", "gt_known_loc_err": "GT-known"}
-
+TABLE = Path(__file__).with_suffix(".csv")
 TITLES = {
     1: "ASS: where it is plugged in",
     2: "ASS: hiding every time or by strategy",
@@ -85,9 +73,18 @@ class Row:
 
 
 @cache
+def printed() -> tuple[Metric, ...]:
+    """The metrics that the thesis prints: columns of published.csv."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        header = next(csv.reader(file))
+    return tuple(metric for metric in METRICS if metric.name in header)
+
+
+@cache
 def rows() -> tuple[Row, ...]:
     """All rows of all tables, in the thesis's order."""
-    with Path(__file__).with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+    names = [metric.name for metric in printed()]
+    with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Row(
                 int(line["table"]),
@@ -95,7 +92,7 @@ def rows() -> tuple[Row, ...]:
                 line["backbone"],
                 line["method"],
                 line["variant"],
-                {name: line[name] for name in PRINTED if line[name]},
+                {name: line[name] for name in names if line[name]},
             )
             for line in csv.DictReader(file)
         )
@@ -114,7 +111,7 @@ def contradiction() -> str:
     """Why the thesis's rows of CAM on CUB-200-2011 and VGG16 cannot be of one model."""
     cam = [r for r in rows() if (r.dataset, r.backbone, r.method) == ("cub", "vgg16", "cam")]
     first, ninth = (next(r.figures for r in cam if r.table == number) for number in (5, 9))
-    wrong, known = first["top1_cls_err"], ninth["gt_known_loc_err"]
+    wrong, known = first["top1_cls_err"], ninth[GT_KNOWN.name]
     bound = float(wrong) + float(known)
     return (
         "The thesis's CAM rows contradict each other. Where the predicted class is right, top-1 and "

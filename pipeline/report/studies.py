@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+from pipeline.evaluation import metrics
 from pipeline.evaluation.runs import Results, Run, difference
 from pipeline.report import published
 from pipeline.report.markdown import NONE, cell, change, points, table
-from pipeline.report.published import FIGURES, LOCALIZATION, PRINTED, SHORT
 
 STUDIES = {
     "methods": "Methods",
@@ -26,7 +26,7 @@ def sections(results: Results) -> Iterator[str]:
         return
     yield (
         "## Ablation studies\n\nErrors in percent (95 %). Δ: difference to the baseline row in "
-        "points, with its interval over the same images; negative is better, and an interval that "
+        "points, with its interval over the same images; in errors negative is better, and an interval that "
         "holds zero shows no difference."
     )
     for study, runs in studies.items():
@@ -51,25 +51,27 @@ def _study(results: Results, runs: list[Run]) -> str:
         "Boxes": Run.boxes,
     }
     columns = {name: text for name, text in columns.items() if len(set(map(text, shown))) > 1}
-    names = [name for name in PRINTED if any(run.figure(name) for run in shown)]
+    brief = metrics.brief(oracles=False)
+    figures = [metric for metric in brief if any(run.figure(metric.name) for run in shown)]
     lines = []
     for run, baseline in zip(shown, baselines, strict=True):
         mark = " (baseline)" if any(run is other for other in baselines) else ""
         line = [_label(run, study) + mark, *(text(run) for text in columns.values())]
-        for name in names:
-            line.append(cell(run.figure(name)))
-            if name in LOCALIZATION:
-                line.append(points(difference(run, baseline, name) if baseline else None))
+        for metric in figures:
+            line.append(cell(run.figure(metric.name)))
+            if metric.boxed:
+                delta = difference(run, baseline, metric.name) if baseline else None
+                line.append(points(delta))
         lines.append(line)
     if study == "methods" and (centre := runs[0].centre_box):
         line = ["centre box", *("" for _ in columns)]
-        for name in names:
-            line.append(f"{centre[name]:.1f}" if name in centre else NONE)
-            line += [NONE] if name in LOCALIZATION else []
+        for metric in figures:
+            line.append(f"{centre[metric.name]:.1f}" if metric.name in centre else NONE)
+            line += [NONE] if metric.boxed else []
         lines.append(line)
     header = ["Variant", *columns]
-    for name in names:
-        header += [SHORT[name], "Δ"] if name in LOCALIZATION else [SHORT[name]]
+    for metric in figures:
+        header += [metric.heading, "Δ"] if metric.boxed else [metric.heading]
     return table(header, lines, left=1 + len(columns))
 
 
@@ -82,16 +84,16 @@ def _label(run: Run, study: str) -> str:
 def _verdict(results: Results, run: Run) -> str | None:
     """Whether a method beats CAM here, in one sentence; None for CAM itself or without boxes."""
     cam, parts, better = results.baseline("methods", run), [], 0
-    for name in LOCALIZATION:
+    for metric in (metric for metric in published.printed() if metric.boxed):
+        name = metric.name
         delta = None if cam is None else difference(run, cam, name)
         if cam is None or delta is None:
             continue
-        word = "no clear difference"
-        if delta.low is not None and delta.high is not None:
-            word = "better" if delta.high < 0 else "worse" if delta.low > 0 else word
+        words = {True: "better", False: "worse", None: "no clear difference"}
+        word = words[metrics.improves(name, delta)]
         better += word == "better"
         parts.append(
-            f"{FIGURES[name]} {cell(run.figure(name))} against {cell(cam.figure(name))}, "
+            f"{metric.title} {cell(run.figure(name))} against {cell(cam.figure(name))}, "
             f"difference {points(delta)}: {word}"
         )
     if not parts:

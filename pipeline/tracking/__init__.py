@@ -19,12 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Concatenate, ParamSpec
 
 from pipeline.cache import project_root
-from pipeline.evaluation.figures import described, figures, read_csv
 from pipeline.tracking import provenance, serving, store
 from pipeline.tracking.journal import Journal, now
 from pipeline.tracking.mirror import EVALUATION, MODEL, Mirror
@@ -48,6 +48,17 @@ def _never_raises(method: Guarded[P]) -> Guarded[P]:
                 )
 
     return guarded
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation hands over to be logged."""
+
+    figures: Mapping[str, float | None]
+    description: str  # Markdown
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # by the .json file that MLflow's pages show
+    files: Sequence[tuple[Path, str]]  # a file or a folder's content, and the folder it goes to
+    tags: Mapping[str, str]
 
 
 class Run:
@@ -223,21 +234,17 @@ class Run:
         self._deliver()
 
     @_never_raises
-    def evaluation(self, folder: Path) -> None:
-        """Log what an evaluation wrote into `folder`: figures, threshold curve, tables, pictures.
-
-        The figures are metrics, and a table in the run's description.
-        """
-        localization = folder / "localization.json"
-        values = json.loads(localization.read_text(encoding="utf-8"))
-        self._note(figures(values), 0)
-        self.tag("mlflow.note.content", f"{described(values)}\n\n{self._again}".rstrip())
-        self.table(read_csv(folder / "per_class.csv"), "localization/per_class.json")
-        for name in ("localization.json", "per_image.csv", "per_class.csv", "threshold_curve.csv"):
-            self.artifact(folder / name, "localization")
-        if (folder / "pictures").is_dir():
-            self.artifact(folder / "pictures", "pictures")
-        self.tag("localization.sha256", hashlib.sha256(localization.read_bytes()).hexdigest())
+    def outcome(self, outcome: "Outcome") -> None:
+        """Log what an evaluation found; the description stands above how to run it again."""
+        self._note(outcome.figures, 0)
+        self.tag("mlflow.note.content", f"{outcome.description}\n\n{self._again}".rstrip())
+        for file, rows in outcome.tables.items():
+            self.table(rows, file)
+        for path, folder in outcome.files:
+            if path.exists():
+                self.artifact(path, folder)
+        for key, value in outcome.tags.items():
+            self.tag(key, value)
 
     # --- beginning and end -----------------------------------------------------------------------
 

@@ -304,11 +304,11 @@ def test_cub_and_the_same_images_as_a_folder_give_the_same_figures(
         scoring = evaluator.Scoring.of(settings)
         seen = evaluator.evaluate(reader, prepared_as, "test", scoring)
         figures.append(
-            results.localization(seen, settings, reader.reading, baselines={}, model_sha256="")
+            results.summary(seen, settings, reader.reading, baselines={}, model_sha256="")
         )
         images = packed.Split.open(prepared_as, "test")
         names = packed.read_meta(prepared_as).class_names
-        figures.append(results.per_image(seen, images, names, settings.input))
+        figures.append(results.per_image_rows(seen, images, names, settings.input))
     assert [figure.pop("dataset") for figure in figures[::2]] == ["cub", "folder"]
     assert figures[:2] == figures[2:]
     assert figures[0]["n_boxes"] == len(figures[1]) == 4

@@ -9,8 +9,8 @@ from tools.experiments import Experiment
 def experiment(
     seed: int, iou: list[str], *, seconds: float = 60, method: str = "cam", **changes: Any
 ) -> Experiment:
-    images = [
-        {
+    images = {
+        str(i): {
             "id": str(i),
             "label": "a",
             "predicted": "b" if i == 0 else "a",
@@ -18,7 +18,7 @@ def experiment(
             "iou_predicted": v,
         }
         for i, v in enumerate(iou)
-    ]
+    }
     what = {"dataset": "d", "backbone": "n", "method": method, "selection": "fixed", "seed": seed}
     settings = {
         "dataset": "d",

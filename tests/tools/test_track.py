@@ -19,8 +19,9 @@ import yaml
 
 from pipeline import tracking
 from pipeline.errors import UserError
+from pipeline.evaluation import logged
+from pipeline.restore import restore_all
 from pipeline.tracking import journal, store
-from pipeline.tracking.restore import restore_all
 from pipeline.tracking.store import Store
 from stages.layout import METRICS, MODELS
 from tests import mlflow_session
@@ -183,7 +184,7 @@ def test_results_of_an_evaluation_that_ran_here_get_no_other_run(root: Path) -> 
     with tracking.Run.find_or_open(
         model_sha256=SHA, evaluation_sha256="e", name="n", params={}, tags={}
     ) as run:
-        run.evaluation(root / "metrics")
+        run.outcome(logged.outcome(root / "metrics"))
     restore_all(METRICS, MODELS, print)
     assert len(all_runs(root)) == 1
 

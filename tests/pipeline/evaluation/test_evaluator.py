@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline import packed, params
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
+from pipeline.evaluation.formats import per_class, threshold_curve
 from pipeline.methods import base, cam
 from pipeline.model.predictor import Prediction, Predictor
 from pipeline.model.reader import Reader, resolve
@@ -68,7 +69,7 @@ def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:
     assert seen.iou_true.min() > 0.8
     np.testing.assert_array_equal(seen.boxes_true, seen.boxes_predicted)
     how = reader(settings).reading
-    figures = results.localization(seen, settings, how, baselines={}, model_sha256="")
+    figures = results.summary(seen, settings, how, baselines={}, model_sha256="")
     for name in ("top1_cls_err", "top1_loc_err", "top5_loc_err", "gt_known_loc_err"):
         assert figures[name] == 0
         assert figures["intervals"][name] == [0, 0]
@@ -87,7 +88,7 @@ def test_boxes_come_back_to_the_original_image(
     )
     seen = evaluated(prepared, settings)
     images = packed.Split.open(prepared, "test")
-    rows = results.per_image(seen, images, tiny.CLASSES, settings.input)
+    rows = results.per_image_rows(seen, images, tiny.CLASSES, settings.input)
     assert len(rows) == 21
     if geometry == "squash":
         for row, truth in zip(rows, images.boxes, strict=True):
@@ -124,12 +125,12 @@ def test_without_boxes_only_the_box_figures_are_missing(tmp_path: Path) -> None:
     seen = evaluated(prepared, settings)
     assert np.isnan(seen.iou_true).all()
     how = reader(settings).reading
-    figures = results.localization(seen, settings, how, baselines={}, model_sha256="")
+    figures = results.summary(seen, settings, how, baselines={}, model_sha256="")
     assert figures["top1_cls_err"] == 0
     assert "gt_known_loc_err" not in figures
     assert figures["n_boxes"] == 0
-    assert results.threshold_curve(seen) == []
-    assert results.per_class(seen, tiny.CLASSES)[0]["gt_known_loc_err"] == ""
+    assert threshold_curve.columns(seen.scored, seen.thresholds) == {}
+    assert per_class.rows(seen.scored, seen.labels, tiny.CLASSES)[0]["gt_known_loc_err"] == ""
     assert evaluator.centre_baseline(prepared, "test", settings.input) == {}
 
 
@@ -152,11 +153,15 @@ def test_two_stage_boxes_fall_back_and_say_so(tmp_path: Path, prepared: Path) ->
 
 def test_curve_rows(tmp_path: Path, prepared: Path) -> None:
     settings = params.load(tiny.write_params(tmp_path))
-    rows = results.threshold_curve(evaluated(prepared, settings))
-    assert [row["threshold"] for row in rows] == [round(i / 20, 6) for i in range(20)]
-    for row in rows:
-        assert row["box_acc_70"] <= row["box_acc_50"] <= row["box_acc_30"]
-        assert row["any_box_acc_50"] >= row["box_acc_50"]
+    seen = evaluated(prepared, settings)
+    columns = threshold_curve.columns(seen.scored, seen.thresholds)
+    threshold_curve.write(tmp_path / threshold_curve.FILE, columns)
+    read = threshold_curve.read(tmp_path)
+    assert list(read) == list(columns)
+    assert read["threshold"].tolist() == [round(i / 20, 6) for i in range(20)]
+    assert (read["box_acc_70"] <= read["box_acc_50"]).all()
+    assert (read["box_acc_50"] <= read["box_acc_30"]).all()
+    assert (read["any_box_acc_50"] >= read["box_acc_50"]).all()
 
 
 def test_the_centre_box_by_hand(tmp_path: Path, prepared: Path) -> None:

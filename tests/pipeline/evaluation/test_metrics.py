@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import metrics
+from pipeline.evaluation.metrics import Figure
 
-T = np.array([0.0, 0.5])
 CURVE = np.array([[0.6, 0.2], [0.4, 0.8], [0.1, 0.1]], np.float32)
 
 
@@ -30,23 +30,23 @@ def test_best_of_several_boxes() -> None:
     assert best[0] == 0.5 and np.isnan(best[1])
 
 
-def summary(**changes: object) -> dict[str, metrics.Figure]:
+def summary(bootstrap: int = 200, seed: int = 0, **changes: object) -> dict[str, Figure]:
+    topk = changes.pop("topk", np.array([[0, 1], [2, 1], [0, 1]]))
+    hit = topk == np.asarray(changes.pop("labels", np.array([0, 1, 2])))[:, None]
     given: dict[str, object] = {
-        "labels": np.array([0, 1, 2]),
-        "topk": np.array([[0, 1], [2, 1], [0, 1]]),
+        "top1": hit[:, 0],
+        "top5": hit.any(axis=1),
         "iou_true": np.array([0.6, 0.5, 0.9]),
         "iou_predicted": np.array([0.6, 0.7, 0.1]),
         "curve_largest": CURVE,
         "curve_any": CURVE + np.float32(0.1),
-        "thresholds": T,
-        "bootstrap": 200,
-        "seed": 0,
     }
-    return metrics.summarise(**(given | changes))  # type: ignore[arg-type]
+    scored = metrics.Scored(**(given | changes))  # type: ignore[arg-type]
+    return metrics.figures(scored, bootstrap=bootstrap, seed=seed)
 
 
 def test_every_figure_by_hand() -> None:
-    values = {name: figure["value"] for name, figure in summary().items()}
+    values = {name: figure.value for name, figure in summary().items()}
     assert values == pytest.approx(
         {
             "top1_cls_err": 100 * 2 / 3,
@@ -63,11 +63,9 @@ def test_every_figure_by_hand() -> None:
 
 def test_each_iou_of_v2_has_its_own_threshold() -> None:
     curve = np.array([[0.35, 0.0], [0.35, 0.75]], np.float32)
-    labels, iou = np.zeros(2, int), np.ones(2)
-    figures = metrics.summarise(
-        labels, labels[:, None], iou, iou, curve, curve, T, bootstrap=0, seed=0
-    )
-    assert figures["max_box_acc_v2"]["value"] == pytest.approx((100 + 50 + 50) / 3)
+    figures = metrics.figures(metrics.Scored(curve_any=curve), bootstrap=0, seed=0)
+    assert list(figures) == ["max_box_acc_v2"]
+    assert figures["max_box_acc_v2"].value == pytest.approx((100 + 50 + 50) / 3)
 
 
 def test_iou_at_the_limit_counts_in_single_precision() -> None:
@@ -87,9 +85,9 @@ def test_images_without_boxes_are_left_out_of_the_box_figures() -> None:
         curve_any=np.concatenate([CURVE + np.float32(0.1), nan]),
     )
     before = summary()
-    assert with_one["top1_cls_err"]["value"] == 50
+    assert with_one["top1_cls_err"].value == 50
     for name in ("top1_loc_err", "top5_loc_err", "gt_known_loc_err", "max_box_acc_v2"):
-        assert with_one[name]["value"] == before[name]["value"]
+        assert with_one[name].value == before[name].value
 
 
 def test_without_any_box_there_are_no_box_figures() -> None:
@@ -100,16 +98,11 @@ def test_without_any_box_there_are_no_box_figures() -> None:
     assert list(figures) == ["top1_cls_err", "top5_cls_err"]
 
 
-def test_curves_and_thresholds_must_agree() -> None:
-    with pytest.raises(ValueError, match="at 3 thresholds"):
-        summary(thresholds=np.arange(3))
-
-
 def test_same_seed_same_interval() -> None:
     assert summary() == summary()
     assert summary() != summary(seed=1)
     first = summary(bootstrap=0)["top1_cls_err"]
-    assert first["low"] == first["value"] == first["high"]
+    assert first.low == first.value == first.high
 
 
 def test_the_interval_is_that_of_the_plain_bootstrap() -> None:
@@ -118,9 +111,15 @@ def test_the_interval_is_that_of_the_plain_bootstrap() -> None:
     topk, labels = rng.integers(0, 2, (n, 1)), np.zeros(n, int)
     curve = rng.random((n, 4)).astype(np.float32)
     iou = curve[:, 0]
-    thresholds = np.arange(4) / 4
-    figures = metrics.summarise(
-        labels, topk, iou, iou, curve, curve, thresholds, bootstrap=150, seed=9
+    figures = summary(
+        150,
+        9,
+        labels=labels,
+        topk=topk,
+        iou_true=iou,
+        iou_predicted=iou,
+        curve_largest=curve,
+        curve_any=curve,
     )
     drawn: dict[str, list[float]] = {"top1_loc_err": [], "max_box_acc": []}
     generator = np.random.default_rng(9)
@@ -133,7 +132,7 @@ def test_the_interval_is_that_of_the_plain_bootstrap() -> None:
             )
     for name, values in drawn.items():
         low, high = np.percentile(values, [2.5, 97.5])
-        assert (figures[name]["low"], figures[name]["high"]) == pytest.approx((low, high))
+        assert (figures[name].low, figures[name].high) == pytest.approx((low, high))
 
 
 def test_paired_difference_is_sharper_than_two_intervals() -> None:
@@ -144,9 +143,9 @@ def test_paired_difference_is_sharper_than_two_intervals() -> None:
     b[7] = np.nan
     figures = metrics.paired_difference(a, b, bootstrap=500, seed=0)
     difference = figures["difference"]
-    assert difference["value"] == pytest.approx(figures["b"]["value"] - figures["a"]["value"])
-    assert difference["high"] < 0
-    assert figures["a"]["high"] - figures["a"]["low"] > 2 * (difference["high"] - difference["low"])
+    assert difference.value == pytest.approx(figures["b"].value - figures["a"].value)
+    assert difference.high < 0
+    assert figures["a"].high - figures["a"].low > 2 * (difference.high - difference.low)
 
 
 def test_box_accuracy_of_the_curve() -> None:

@@ -82,7 +82,7 @@ def test_predict_says_of_the_stored_image_what_evaluate_says(
     reader = Reader(model, resolve(settings, model, 72, localizer), localizer)
     seen = evaluated(reader, prepared, settings)
     images = packed.Split.open(prepared, "test")
-    rows = results.per_image(seen, images, [*"abcde"], settings.input)
+    rows = results.per_image_rows(seen, images, [*"abcde"], settings.input)
     # What another process reads from localization.json.
     reading = Reading.model_validate(json.loads(reader.reading.model_dump_json()))
     assert reading == reader.reading
@@ -129,7 +129,7 @@ def test_the_curve_of_absolute_maps_covers_their_range(tmp_path: Path, prepared:
     assert len(seen.thresholds) == 20 and (np.diff(seen.thresholds) > 0).all()
     slack = 0.1 * (high - low)
     assert low - slack <= seen.thresholds[0] <= low and high <= seen.thresholds[-1] <= high + slack
-    assert len(results.threshold_curve(seen)) == 20
+    assert len(seen.thresholds) == 20
     tight = replace(reader, reading=reader.reading.at(float(seen.thresholds[7])))
     again = evaluated(tight, prepared, settings)
     np.testing.assert_allclose(again.iou_true, seen.curve_largest[:, 7], rtol=1e-6)

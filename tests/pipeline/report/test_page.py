@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.evaluation import per_image, runs
-from pipeline.evaluation.runs import Figure
+from pipeline.evaluation import metrics as table_of_metrics
+from pipeline.evaluation import runs
+from pipeline.evaluation.formats import per_image
+from pipeline.evaluation.metrics import Figure
 from pipeline.report import markdown, page, published
 from tests.imports import ROOT
 from tests.measured import measure
@@ -61,7 +64,7 @@ def section(text: str, heading: str) -> str:
 def test_wrongness_per_image_follows_the_definitions(tmp_path: Path) -> None:
     measure(tmp_path, iou=(0.9, 0.5, 0.4, None), missed=(0, 3))
     rows = runs.read(tmp_path).main.images
-    wrong = per_image.errors(rows, list(rows))
+    wrong = table_of_metrics.per_image(per_image.scored(rows, list(rows)))
     nan = float("nan")
     np.testing.assert_array_equal(wrong["top1_cls_err"], [1, 0, 0, 1])
     np.testing.assert_array_equal(wrong["top1_loc_err"], [1, 0, 1, nan])
@@ -76,7 +79,7 @@ def test_a_difference_is_the_one_that_compare_prints(metrics: Path) -> None:
     compared = compare.compare(
         other.images, run.images, list(other.images), bootstrap=1000, seed=0
     )["gt_known_loc_err"]["difference"]
-    assert delta == Figure(-50, compared["low"], compared["high"])
+    assert delta == Figure(-50, compared.low, compared.high)
     assert delta.low == -100 and delta.high == 0
 
 
@@ -152,11 +155,11 @@ def test_bad_files_are_named(
 
 def test_columns_of_a_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n1,\n2,3\n")
-    x, y = runs.columns(tmp_path / "a.csv").values()
+    x, y = tables.columns(tmp_path / "a.csv").values()
     assert x.tolist() == [1, 2] and y[1] == 3 and y[0] != y[0]
-    assert runs.columns(tmp_path / "absent.csv") == {}
+    assert tables.columns(tmp_path / "absent.csv") == {}
     (tmp_path / "empty.csv").write_text("x,y\n")
-    assert runs.columns(tmp_path / "empty.csv") == {}
+    assert tables.columns(tmp_path / "empty.csv") == {}
 
 
 # --- the thesis's tables ----------------------------------------------------------------------

@@ -21,6 +21,7 @@ import pytest
 from pipeline import tracking
 from pipeline.cache import project_root
 from pipeline.errors import UserError
+from pipeline.evaluation import logged
 from pipeline.tracking import journal, serving, store
 from pipeline.tracking.store import Store
 from tests import mlflow_session, trained_model
@@ -375,7 +376,7 @@ def write_evaluation(folder: Path) -> None:
 def test_an_evaluations_files_become_figures_a_description_and_a_table(root: Path) -> None:
     write_evaluation(root / "metrics")
     with evaluated() as run:
-        run.evaluation(root / "metrics")
+        run.outcome(logged.outcome(root / "metrics"))
     (found,) = all_runs()
     assert found.data.metrics == {
         "loc/top1_loc_err": 40.0,
@@ -764,7 +765,7 @@ def test_a_server_killed_during_training_misses_nothing_in_the_end(
         run.tag("model.sha256", SHA)
         run.artifact(root / "metrics" / "per_class.csv", "training")
     with evaluated() as run:
-        run.evaluation(root / "metrics")
+        run.outcome(logged.outcome(root / "metrics"))
         run.model(root / "models", root / "metrics" / "localization.json", root / "localizer")
     (root / "metrics" / "per_class.csv").write_text("of another experiment")
     ended = events(root)[-1]["t"]

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from pipeline import params
+from pipeline import params, tables
 from pipeline.cache import project_root
-from pipeline.evaluation.figures import read_csv
+from pipeline.evaluation import logged
+from pipeline.evaluation.formats import localization
 from pipeline.files import read_json
 from pipeline.tracking import Run, store
 from pipeline.tracking.mirror import MODEL
@@ -58,17 +59,17 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
     with is what dvc.lock says, not today's params.yaml; where dvc.lock speaks of other results (a
     stage was interrupted), nothing is made.
     """
-    localization = folder / metrics / "localization.json"
-    if not localization.exists() or not (folder / LOCK).exists():
+    results = metrics / localization.FILE
+    if not (folder / results).exists() or not (folder / LOCK).exists():
         return False
     stages = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8")).get("stages", {})
-    if not is_locked(localization, metrics / "localization.json", stages):
+    if not is_locked(folder / results, results, stages):
         return False
-    values = read_json(localization)
-    digest = hashlib.sha256(localization.read_bytes()).hexdigest()
+    values = read_json(folder / results)
+    digest = logged.sha256(folder / metrics)
     target = store.current(project_root())
     model = values["model_sha256"]
-    if store.runs(target, {MODEL: model, "localization.sha256": digest}):
+    if store.runs(target, {MODEL: model, logged.SHA256: digest}):
         return False
     used = locked_params(stages)
     name = "{method}-{backbone}-{dataset}-s{seed}".format_map(values)
@@ -78,7 +79,7 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
     if epochs.exists() and not store.runs(target, {MODEL: model}):
         key = f"restored-{model[:24]}"
         with Run.open(key=key, name=name, params=used, tags=tags, origin=origin) as run:
-            for row in read_csv(epochs):
+            for row in tables.typed(epochs):
                 numbers = {k: v for k, v in row.items() if isinstance(v, int | float)}
                 run.metrics(numbers, step=int(row["epoch"]))
             run.artifact(epochs, "training")
@@ -91,9 +92,9 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
         tags=tags,
         origin=origin,
     ) as run:
-        run.evaluation(folder / metrics)
+        run.outcome(logged.outcome(folder / metrics))
         if (folder / models).is_dir():
-            run.model(folder / models, localization, (folder / models).with_name("localizer"))
+            run.model(folder / models, folder / results, (folder / models).with_name("localizer"))
     return True
 
 
