@@ -146,6 +146,18 @@ def training(path: Path) -> list[str]:
     return _table(["", "plain loop", "ours", "times"], rows)
 
 
+def supervised(path: Path) -> list[str]:
+    """Result of `benchmarks.supervised`."""
+    found = json.loads(path.read_text("utf-8"))
+    row = [
+        *(f"{found[name]:.1f}" for name in ("gt_known_loc_err", "centre_box_gt_known_loc_err")),
+        f"{found['mean_iou']:.2f}",
+        *(str(found[name]) for name in ("test_images", "epochs", "seconds")),
+    ]
+    titles = ["GT-known err", "of a box in the middle", "mean IoU", "test images", "epochs", "s"]
+    return _table(titles, [row])
+
+
 def sweeps(path: Path) -> list[str]:
     """The `speed` part of `benchmarks.boxes`."""
     rows = []
@@ -207,6 +219,7 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "methods": methods,
     "methods.json": steps,
     "methods-mobilenet_v2.json": steps,
+    "supervised.json": supervised,
     "training.json": training,
     "scale.json": scale,
 }

@@ -1,7 +1,8 @@
 """A network as named segments, each ending at a plug point.
 
 The tensors at plug points have passed an activation that is at least about zero (see the families for
-exceptions). All backbones keep 1/16 of the image's side in their last feature map: 224 px give 14 × 14.
+exceptions). Backbones keep 1/16 of the image's side in their last feature map, 224 px give 14 × 14;
+vgg_small keeps 1/8.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Newts on cluttered ground, drawn on the spot from a seed: see pipeline/datasets/synthetic/objects.py.
+"""Beetles on dull ground, drawn on the spot from a seed: see pipeline/datasets/synthetic/objects.py.
 
 Each image is a function of (seed, species, number) alone: more images or more classes leave those
 there were as they are. data/raw holds one tar of JPEGs, with an index of their boxes at its end.
@@ -31,7 +31,7 @@ QUALITY = 95
 class Params(DatasetSection):
     """How many pictures, of how many species, how large."""
 
-    classes: Annotated[int, Field(ge=2, le=len(objects.HEADS) * len(objects.MARKS))]
+    classes: Annotated[int, Field(ge=2, le=len(objects.HUES) * len(objects.TEXTURES))]
     train_per_class: Positive
     test_per_class: Positive
     side: Annotated[int, Field(ge=32, le=2048)]

@@ -1,5 +1,6 @@
-"""Cluttered ground for the creatures to lie on: soil, grass, sand, stone or water, and what lies about.
+"""Dull ground for the beetles to lie on: soil, grass, sand, stone or water, with leaves, blades and pebbles.
 
+No colour here is as saturated as a beetle's, and nothing is banded, striped or dotted.
 Lengths are in pixels; colours are RGB in 0…1 until they are drawn.
 """
 
@@ -13,21 +14,20 @@ Colour = tuple[float, float, float]
 
 HABITATS: tuple[tuple[Colour, Colour, float], ...] = (
     # two ground colours, hue of what grows there
-    ((0.25, 0.20, 0.13), (0.48, 0.37, 0.24), 0.09),
-    ((0.20, 0.32, 0.12), (0.46, 0.55, 0.24), 0.27),
-    ((0.62, 0.52, 0.36), (0.82, 0.73, 0.55), 0.13),
-    ((0.28, 0.31, 0.33), (0.55, 0.57, 0.56), 0.33),
-    ((0.12, 0.25, 0.27), (0.30, 0.46, 0.43), 0.42),
+    ((0.26, 0.23, 0.19), (0.46, 0.40, 0.33), 0.09),
+    ((0.26, 0.31, 0.22), (0.47, 0.53, 0.40), 0.27),
+    ((0.60, 0.55, 0.46), (0.80, 0.75, 0.66), 0.13),
+    ((0.30, 0.31, 0.33), (0.55, 0.57, 0.56), 0.33),
+    ((0.20, 0.26, 0.28), (0.36, 0.44, 0.43), 0.42),
 )
 
 STEPS = np.linspace(0, 1, 12)
 LEAF = np.sin(np.pi * STEPS) ** 0.8
 BLADE = 1 - STEPS
-TWIG = np.interp(STEPS, [0, 0.4, 1], [0.6, 1, 0.3])
 
 
 def draw(height: int, width: int, rng: Rng) -> np.ndarray:
-    """Soil or grass or stone with leaves, blades, twigs, pebbles and berries: float32 [height, width, 3] in 0…1."""
+    """The ground and what lies on it: float32 [height, width, 3] in 0…1."""
     low, high, hue = HABITATS[rng.integers(len(HABITATS))]
     dark, light = np.array((low, high), np.float32)
     soil = dark + _noise(height, width, rng)[..., None] * (light - dark)
@@ -35,10 +35,8 @@ def draw(height: int, width: int, rng: Rng) -> np.ndarray:
     sheet = ground.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
     pen, scale = ImageDraw.Draw(sheet), 2 * min(height, width)
     corner = np.array((2 * width, 2 * height))
-    for kind in rng.integers(len(LITTER), size=rng.integers(14, 46)):
+    for kind in rng.integers(len(LITTER), size=rng.integers(8, 30)):
         LITTER[kind](pen, rng.random(2) * corner, scale, hue, rng)
-    for _ in range(int(rng.integers(-3, 3))):
-        _berry(pen, rng.random(2) * corner, scale, rng)
     return np.asarray(sheet.reduce(2), np.float32) / 255
 
 
@@ -52,7 +50,7 @@ def _noise(height: int, width: int, rng: Rng) -> np.ndarray:
     return np.clip(np.asarray(fine), 0, 1)
 
 
-def _shade(hue: float, rng: Rng, saturation: float = 0.45) -> tuple[int, int, int]:
+def _shade(hue: float, rng: Rng, saturation: float = 0.3) -> tuple[int, int, int]:
     h, s, v = rng.normal(hue, 0.05) % 1, saturation * rng.uniform(0.6, 1.2), rng.uniform(0.25, 0.75)
     return _dim(hsv_to_rgb(h, s, v), 255)
 
@@ -84,26 +82,11 @@ def _leaf(pen: ImageDraw.ImageDraw, at: np.ndarray, scale: int, hue: float, rng:
 
 def _blade(pen: ImageDraw.ImageDraw, at: np.ndarray, scale: int, hue: float, rng: Rng) -> None:
     outline, _ = _strip(at, scale * rng.uniform(0.15, 0.4), BLADE * scale * 0.009 + 0.5, 1.5, rng)
-    pen.polygon(outline.ravel().tolist(), fill=_shade(hue, rng, 0.55))
-
-
-def _twig(pen: ImageDraw.ImageDraw, at: np.ndarray, scale: int, hue: float, rng: Rng) -> None:
-    """A distractor: about as long and thick as an animal's body."""
-    outline, line = _strip(at, scale * rng.uniform(0.25, 0.6), TWIG * scale * 0.02, 1.2, rng)
-    colour = _shade(0.07, rng)
-    pen.polygon((outline + scale * 0.008).ravel().tolist(), fill=_dim(colour, 0.4))
-    pen.polygon(outline.ravel().tolist(), fill=colour)
-    pen.line((line - scale * 0.005).ravel().tolist(), fill=_dim(colour, 1.3), width=2)
+    pen.polygon(outline.ravel().tolist(), fill=_shade(hue, rng, 0.35))
 
 
 def _pebble(pen: ImageDraw.ImageDraw, at: np.ndarray, scale: int, hue: float, rng: Rng) -> None:
     _bead(pen, at, scale * rng.uniform(0.02, 0.06, 2), _shade(hue, rng, 0.12))
-
-
-def _berry(pen: ImageDraw.ImageDraw, at: np.ndarray, scale: int, rng: Rng) -> None:
-    """A distractor: about the colour and size of a head, without its mark."""
-    colour = hsv_to_rgb(rng.random(), rng.uniform(0.6, 0.85), rng.uniform(0.65, 0.9))
-    _bead(pen, at, scale * rng.uniform(0.02, 0.045) * np.ones(2), _dim(colour, 255))
 
 
 def _bead(pen: ImageDraw.ImageDraw, at: np.ndarray, radii: np.ndarray, colour: Colour) -> None:
@@ -113,4 +96,4 @@ def _bead(pen: ImageDraw.ImageDraw, at: np.ndarray, radii: np.ndarray, colour: C
         pen.ellipse([*(middle - size * radii), *(middle + size * radii)], fill=_dim(colour, factor))
 
 
-LITTER = (_leaf, _leaf, _blade, _blade, _twig, _pebble)
+LITTER = (_leaf, _leaf, _blade, _blade, _pebble)

@@ -26,7 +26,8 @@ CHANNELS = {
     "resnet50": (64, 256, 512, 1024, 2048, 2048),
     "mobilenet_v2": (96, 144, 192, 384, 576, 1280),
 }
-SIDES = (112, 56, 28, 14, 14, 14)  # of the points' maps for an image of side 224
+STRIDES = {"vgg_small": (2, 4, 8, 8, 8, 8)}  # of the image's side over that of the points' maps
+USUAL = (2, 4, 8, 16, 16, 16)
 every_backbone = pytest.mark.parametrize("name", CHANNELS)
 
 
@@ -52,8 +53,9 @@ def test_every_depth_is_there_at_its_size_and_has_passed_a_relu(name: str) -> No
         features = backbone(images(), at)
     assert tuple(seen) == backbone.points
     assert tuple(backbone.channels)[: len(POINTS)] == POINTS
-    for point, side, channels in zip(POINTS, SIDES, CHANNELS[name], strict=True):
-        height, width = IMAGES[2] * side // 224, IMAGES[3] * side // 224
+    strides = STRIDES.get(name, USUAL)
+    for point, stride, channels in zip(POINTS, strides, CHANNELS[name], strict=True):
+        height, width = IMAGES[2] // stride, IMAGES[3] // stride
         assert seen[backbone.hooked(point)].shape == (2, channels, height, width)
         assert backbone.channels[point] == channels
     assert features is seen[backbone.hooked("last")]
@@ -169,7 +171,9 @@ def test_vgg_starts_as_published() -> None:
 def test_other_numbers_of_input_channels(name: str) -> None:
     backbone = backbones.build(name, input_channels=4).eval()
     with torch.no_grad():
-        assert backbone(torch.zeros(1, 4, 32, 16)).shape == (1, backbone.out_channels, 2, 1)
+        stride = STRIDES.get(name, USUAL)[-1]
+        expected = (1, backbone.out_channels, 32 // stride, 16 // stride)
+        assert backbone(torch.zeros(1, 4, 32, 16)).shape == expected
 
 
 def test_unknown_backbone() -> None:

@@ -1,5 +1,6 @@
-"""The pictures' boxes are those of what is drawn, and the species differ where they should."""
+"""The boxes are those of what is drawn, the beetles stand out, and all of them shows the species."""
 
+from colorsys import rgb_to_hsv
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,13 @@ from pipeline.datasets.synthetic import backgrounds, objects
 
 
 def test_species_are_all_different_and_stay_when_more_are_asked_for() -> None:
-    every = objects.species(len(objects.HEADS) * len(objects.MARKS))
+    every = objects.species(len(objects.HUES) * len(objects.TEXTURES))
     assert len({kind.name for kind in every}) == 32
+    assert len({(kind.shell, kind.texture) for kind in every}) == 32
+    assert all(kind.shell != kind.head for kind in every)
     assert objects.species(8) == every[:8]
-    assert len({kind.head for kind in every[:8]}) == 8  # the default's differ in colour already
-    assert {kind.mark for kind in every[:8]} == set(objects.MARKS)
+    # The default's differ in the shell's colour and in the head's.
+    assert len({kind.shell for kind in every[:8]}) == len({kind.head for kind in every[:8]}) == 8
     assert {kind.texture for kind in every[:8]} == set(objects.TEXTURES)
 
 
@@ -35,24 +38,40 @@ def test_the_box_is_exactly_that_of_the_animal(
         # Pixels covered by less than half do not count: at most one more on each side.
         assert (grown[:2] <= 0).all() and (grown[:2] >= -1).all()
         assert (grown[2:] >= 0).all() and (grown[2:] <= 1).all()
+        longest = max(box[2] - box[0], box[3] - box[1]) / min(size)
+        assert objects.SHARES[0] - 0.06 < longest < objects.SHARES[1] + 0.06
         # And all of the animal lies in the image, not only what fits.
         assert (box[:2] >= 1).all() and box[2] <= size[1] - 1 and box[3] <= size[0] - 1
 
 
-def test_the_head_tells_the_species_at_every_size() -> None:
-    """Same animal, another head: only pixels around the head change, and those a lot."""
-    one, other = objects.species(2)
-    for seed in range(8):
-        first, box = objects.draw(one, 96, 96, np.random.default_rng(seed))
-        twin = replace(one, head=other.head, mark=other.mark)
-        second, same = objects.draw(twin, 96, 96, np.random.default_rng(seed))
+@pytest.mark.parametrize("seed", range(4))
+def test_shell_and_head_both_show_the_species(seed: int) -> None:
+    """Another head, another hue of the shell, another texture: each changes pixels of its own."""
+    kind, other = objects.species(2)
+
+    def changed(**parts: object) -> np.ndarray:
+        first, box = objects.draw(kind, 96, 96, np.random.default_rng(seed))
+        second, same = objects.draw(replace(kind, **parts), 96, 96, np.random.default_rng(seed))  # type: ignore[arg-type]
         assert (box == same).all()
-        changed = np.abs(first.astype(int) - second).max(-1) > 20
-        rows, columns = np.nonzero(changed)
-        assert changed.sum() > 20
-        longest = max(box[2] - box[0], box[3] - box[1])
-        assert np.ptp(rows) < 0.5 * longest
-        assert np.ptp(columns) < 0.5 * longest
+        return np.abs(first.astype(int) - second).max(-1) > 60
+
+    head, shell = changed(head=other.head), changed(shell=kind.shell + 0.3)
+    assert head.sum() > 20 and shell.sum() > 3 * head.sum()
+    assert (head & shell).sum() < 0.25 * head.sum()  # their common edge
+    assert changed(texture=other.texture).sum() > 20
+
+
+def test_nothing_on_the_ground_is_as_saturated_as_a_beetle() -> None:
+    ground = np.concatenate(
+        [backgrounds.draw(64, 64, np.random.default_rng(seed)).reshape(-1, 3) for seed in range(12)]
+    )
+    assert _saturation(ground).max() < 0.6
+    shell = objects._colour(0.2, 0.75)
+    assert rgb_to_hsv(*shell.tolist())[1] > 0.85
+
+
+def _saturation(colours: np.ndarray) -> np.ndarray:
+    return 1 - colours.min(-1) / np.maximum(colours.max(-1), 0.1)
 
 
 def test_the_same_numbers_draw_the_same_picture() -> None:
