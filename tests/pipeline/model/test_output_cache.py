@@ -92,7 +92,7 @@ def test_other_weights_params_or_geometry_are_other_readings(
 
 def test_features_that_do_not_fit_are_left_out_and_named(prepared: Path, settings: Params) -> None:
     kept = kept_of(settings, prepared)
-    logits_and_maps = 21 * (5 * 4 + 2 * 4 * 4 * 4) + 1000
+    logits_and_maps = 21 * (5 * 4 + 2 * 4 * 8 * 8) + 1000
     small = Kept(kept.folder, logits_and_maps)
     first = evaluated(prepared, settings, small)
     assert small.missing(("logits", "raw")) is None
