@@ -18,7 +18,7 @@ from typing import Any
 from pipeline import cache, code
 from pipeline.errors import UserError
 from pipeline.files import disk_problem, read_json, write_json
-from pipeline.params import Ablate, unchecked_variants
+from pipeline.params import Ablate, leaves, unchecked_variants
 
 HERE = Path(__file__).parent
 PATTERNS = {  # the files that count, by the field's type
@@ -33,8 +33,8 @@ FRESH = 2 * 10**9  # nanoseconds; a file written so lately may change again with
 READERS = 8  # threads
 MANY = 2000  # files whose reading is announced
 
-ABLATE_NEITHER = ("ablate", "datasets", "methods", "prepare")
-"""Sections of params.yaml that a variant does not read as a whole; DVC sees the prepared data itself."""
+ABLATE_NEITHER = ("ablate", "datasets", "methods", "prepare", "evaluate.pictures")
+"""What a variant does not read of params.yaml, or not as a whole; DVC sees the prepared data itself."""
 
 Say = Callable[[str], None]
 Signature = list[int]
@@ -86,7 +86,11 @@ def _asked(raw: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, str]:
 
     def variant(key: str) -> str:
         own = values[key]
-        used = {name: value for name, value in own.items() if name not in ABLATE_NEITHER}
+        used = {
+            name: value
+            for name, value in leaves(own).items()
+            if not {name, name.partition(".")[0]} & set(ABLATE_NEITHER)
+        }
         parts = {room: own[f"{room}s"].get(own[room]) for room in ("dataset", "method")}
         files = [found["weights"], found["methods"].get(own["method"]), found["ablate"].get(key)]
         text = code.meaning(f"pipeline.methods.{own['method']}")

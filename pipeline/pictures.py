@@ -3,7 +3,7 @@
 Every function returns a PIL image and `save` writes it; the same numbers give the same bytes. Boxes
 are x0, y0, x1, y1, half-open edges in pixels of the image they are drawn on. Prediction green and
 solid, ground truth red and dashed (thesis, figures 18 and 21): told apart without colour too, and
-both visible where they coincide.
+both visible where they coincide. Photographs are equally high; their widths follow their shapes.
 """
 
 from bisect import bisect_right
@@ -23,19 +23,15 @@ Colour = tuple[int, int, int]
 GREEN, RED = (0, 214, 90), (255, 45, 60)
 INK, GREY, PAPER = (31, 35, 40), (101, 109, 118), (255, 255, 255)
 TEXT, GAP, MARGIN = 14, 4, 16  # pixels
-TILE = (210, 280)
-
-
-def tile_size(sizes: np.ndarray) -> Size:
-    """The tile that suits most images of `sizes` int [N,2] (height, width): 210 pixels high."""
-    aspect = float(np.median(sizes[:, 1] / sizes[:, 0])) if len(sizes) else 1.0
-    return 210, round(210 * min(max(aspect, 3 / 4), 4 / 3))
+TILE = (210, 420)
+OPTIMIZED = 2 * 10**6  # pixels; above, a slightly larger file saves most of the time
 
 
 def save(path: Path, image: Image.Image) -> None:
     """Write `image` as PNG, whole or not at all."""
     with whole_file(path) as partial:
-        image.save(partial, format="PNG", optimize=True)
+        small = image.width * image.height <= OPTIMIZED
+        image.save(partial, format="PNG", optimize=small, compress_level=9 if small else 1)
 
 
 # --- one photograph ---------------------------------------------------------------------------
@@ -55,15 +51,15 @@ def panel(
 
     image uint8 [H,W,3]; heatmap float [h,w] of any size in 0..1, or None (no second picture); box
     None or not finite: not drawn; truth [n,4], n may be 0. `caption` is the bold first line, `note`
-    a grey second one; both are cut to the width. All panels of one `tile`, with or without a note,
-    are equally large, whatever their images' shapes.
+    a grey second one; both are cut to the width. tile: the height of the photograph and its largest
+    width; only one that would be wider is lower. A large tile has larger letters and thicker lines.
     """
     views = [_photograph(image, tile)]
     if heatmap is not None:
         views.append(_overlay(views[0], heatmap))
     for view in views:
         _draw_boxes(view, image.shape[:2], box, truth)
-    return _captioned(views, caption, note, tile, columns=2)
+    return _captioned(views, caption, note, tile[0])
 
 
 def strip(
@@ -87,18 +83,18 @@ def strip(
     cells = []
     for name, view in views.items():
         _draw_boxes(view, image.shape[:2], (boxes or {}).get(name), truth)
-        cells.append(_captioned([view], "", name, (photograph.height, tile[1]), columns=1))
-    return _captioned([_row(cells)], caption, "", (cells[0].height, tile[1]), columns=len(cells))
+        cells.append(_captioned([view], "", name, tile[0]))
+    return _captioned([_row(cells)], caption, "", cells[0].height, _text_size(tile[0]))
 
 
 def gallery(panels: Sequence[Image.Image], columns: int, title: str = "") -> Image.Image:
     """`panels` row by row in `columns`, below a title and the legend of boxes and colours."""
     columns = max(1, min(columns, len(panels)))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    width = max((panel.width for panel in panels), default=TILE[1])
+    widths = [sum(panel.width + MARGIN for panel in row) - MARGIN for row in rows]
     heights = [max(panel.height for panel in row) for row in rows]
     legend = _legend()
-    inner = max(columns * (width + MARGIN) - MARGIN, legend.width)
+    inner = max([*widths, legend.width])
     font = _font(TEXT + 4, bold=True)
     line = legend.height + 8
     stacked = bool(title) and font.getlength(title) + 2 * MARGIN + legend.width > inner
@@ -109,8 +105,10 @@ def gallery(panels: Sequence[Image.Image], columns: int, title: str = "") -> Ima
     left = MARGIN + (inner - legend.width if title and not stacked else 0)
     sheet.paste(legend, (left, MARGIN + (line if stacked else 0)))
     for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            sheet.paste(cell, (MARGIN + column * (width + MARGIN), top))
+        left = MARGIN
+        for cell in row:
+            sheet.paste(cell, (left, top))
+            left += cell.width + MARGIN
         top += height + MARGIN
     return sheet
 
@@ -161,6 +159,11 @@ def _turbo() -> np.ndarray:
     return (np.asarray(colormaps["turbo"](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
 
 
+def _text_size(height: int) -> int:
+    """Of the text above photographs of `height`, both in pixels."""
+    return max(TEXT, round(TEXT * height / 420))
+
+
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """`text` on one line, cut with an ellipsis so that it is at most `width` pixels long."""
     text = " ".join(text.split())
@@ -172,7 +175,7 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _photograph(image: np.ndarray, tile: Size) -> Image.Image:
-    """`image` as large as fits into `tile`, small ones scaled up."""
+    """`image` as high as `tile`, small ones scaled up; lower if it would be wider than `tile`."""
     height, width = image.shape[:2]
     scale = min(tile[0] / height, tile[1] / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -217,11 +220,11 @@ def _rectangle(
     scale = np.array([view.width / size[1], view.height / size[0]] * 2)
     limit = np.array([view.width, view.height] * 2)
     x0, y0, x1, y1 = (edges * scale).round().clip(0, limit).astype(int).tolist()
-    line = 3 if min(view.size) > 100 else 2
+    line = max(3 if min(view.size) > 100 else 2, round(min(view.size) / 140))
     x0, y0 = min(x0, view.width - line), min(y0, view.height - line)  # never thinner than its line
     x1, y1 = max(x1, x0 + line), max(y1, y0 + line)
     draw = ImageDraw.Draw(view, "RGBA")
-    length = dash or max(view.size)
+    length = dash * max(line, 3) // 3 or max(view.size)
     across = [(x, min(x + length, x1)) for x in range(x0, x1, 2 * length)]
     down = [(y, min(y + length, y1)) for y in range(y0, y1, 2 * length)]
     sides = [(a, y, b, y + line) for a, b in across for y in (y0, y1 - line)]
@@ -233,19 +236,23 @@ def _rectangle(
 
 
 def _captioned(
-    views: Sequence[Image.Image], caption: str, note: str, tile: Size, *, columns: int
+    views: Sequence[Image.Image], caption: str, note: str, height: int, size: int = 0
 ) -> Image.Image:
-    """`views` in a row, top left, in a cell of `columns` tiles below up to two lines of text."""
-    width = columns * tile[1] + (columns - 1) * GAP
-    lines = [(caption, _font(TEXT, bold=True), INK)] if caption else []
-    lines += [(note, _font(TEXT), GREY)] if note else []
-    step = TEXT + 5
+    """`views` in a row, top left, in a cell for views of `height`, below up to two lines of text.
+
+    size: of the text in pixels, if not the one that suits the height.
+    """
+    row = _row(views)
+    size = size or _text_size(height)
+    lines = [(caption, _font(size, bold=True), INK)] if caption else []
+    lines += [(note, _font(size), GREY)] if note else []
+    step = size + 5
     top = len(lines) * step + (3 if lines else 0)
-    cell = Image.new("RGB", (width, top + tile[0]), PAPER)
+    cell = Image.new("RGB", (row.width, top + height), PAPER)
     draw = ImageDraw.Draw(cell)
     for number, (text, font, colour) in enumerate(lines):
-        draw.text((0, number * step), _fit(text, font, width), fill=colour, font=font)
-    cell.paste(_row(views), (0, top))
+        draw.text((0, number * step), _fit(text, font, row.width), fill=colour, font=font)
+    cell.paste(row, (0, top))
     return cell
 
 

@@ -1,4 +1,7 @@
-"""MLflow runs for results that came out of the DVC cache without a training or an evaluation here."""
+"""MLflow runs for results that came out of the DVC cache without a training or an evaluation here.
+
+Pictures as well: they are drawn after the evaluation, whose run has ended, and from the cache too.
+"""
 
 import hashlib
 import os
@@ -12,7 +15,7 @@ from typing import Any
 import yaml
 
 from pipeline import params, tables
-from pipeline.cache import project_root
+from pipeline.cache import digest, project_root
 from pipeline.evaluation import logged
 from pipeline.evaluation.formats import localization
 from pipeline.files import read_json
@@ -21,6 +24,7 @@ from pipeline.tracking.mirror import MODEL
 from pipeline.tracking.sync import Say, sync
 
 LOCK = Path("dvc.lock")
+PICTURES = "pictures.sha256"
 STAGES = ("preprocess", "train", "evaluate")
 
 
@@ -31,6 +35,7 @@ def deliver_rest(metrics: Path, models: Path) -> None:
     try:
         sync(project_root(), print)
         restore_all(metrics, models, print)
+        deliver_pictures(metrics)
     except Exception as error:  # tracking never fails a stage
         print(f"tracking: {error}; later: wsol track sync", file=sys.stderr)
 
@@ -39,6 +44,8 @@ def restore_all(metrics: Path, models: Path, say: Say, *, experiments: bool = Fa
     """Make runs for the workspace's results and, if asked for, for those of all experiments."""
     if restore(Path(), metrics, models, {}):
         say(f"workspace: a run was made for the results in {metrics}/")
+    if are_drawn(Path(), metrics):
+        deliver_pictures(metrics)
     if experiments:
         for reference, name, baseline in dvc_experiments():
             with tempfile.TemporaryDirectory() as folder:
@@ -46,6 +53,8 @@ def restore_all(metrics: Path, models: Path, say: Say, *, experiments: bool = Fa
                 try:
                     fetch(reference, metrics, Path(folder))
                     made = restore(Path(folder), metrics, models, origin)
+                    if are_drawn(Path(folder), metrics):
+                        deliver_pictures(Path(folder) / metrics)
                 except OSError as error:
                     say(f"{name}: not in the DVC cache ({error}); fetch it with `dvc exp pull`")
                 else:
@@ -66,10 +75,10 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
     if not is_locked(folder / results, results, stages):
         return False
     values = read_json(folder / results)
-    digest = logged.sha256(folder / metrics)
+    sha256 = logged.sha256(folder / metrics)
     target = store.current(project_root())
     model = values["model_sha256"]
-    if store.runs(target, {MODEL: model, logged.SHA256: digest}):
+    if store.runs(target, {MODEL: model, logged.SHA256: sha256}):
         return False
     used = locked_params(stages)
     name = "{method}-{backbone}-{dataset}-s{seed}".format_map(values)
@@ -86,7 +95,7 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
             run.tag(MODEL, model)
     with Run.find_or_open(
         model_sha256=model,
-        evaluation_sha256=values.get("evaluation_sha256", digest),
+        evaluation_sha256=values.get("evaluation_sha256", sha256),
         name=name,
         params=used,
         tags=tags,
@@ -98,11 +107,36 @@ def restore(folder: Path, metrics: Path, models: Path, origin: dict[str, str]) -
     return True
 
 
-def is_locked(file: Path, output: Path, stages: dict[str, Any]) -> bool:
-    """Whether `file` is the `output` that dvc.lock speaks of."""
+def is_locked(file: Path, output: Path, stages: dict[str, Any], kind: str = "outs") -> bool:
+    """Whether `file` is the `output` that dvc.lock speaks of; with `kind` deps, as a dependency."""
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    outputs = (out for stage in stages.values() for out in stage.get("outs", []))
+    outputs = (out for stage in stages.values() for out in stage.get(kind, []))
     return any(out["path"] == output.as_posix() and out["md5"] == md5 for out in outputs)
+
+
+def are_drawn(folder: Path, metrics: Path) -> bool:
+    """Whether the pictures below `folder` are of the figures there, by dvc.lock."""
+    results = metrics / localization.FILE
+    if not (folder / results).exists() or not (folder / LOCK).exists():
+        return False
+    stages = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8")).get("stages", {})
+    stage = {name: of for name, of in stages.items() if name == "report"}
+    return is_locked(folder / results, results, stage, "deps")
+
+
+def deliver_pictures(metrics: Path) -> None:
+    """Give the runs that have the figures of `metrics` its pictures, unless they have the same ones.
+
+    Raises StoreError where the store does not answer.
+    """
+    drawn = sorted((metrics / "pictures").glob("*"))
+    if not drawn or not (metrics / localization.FILE).exists():
+        return
+    target = store.current(project_root())
+    own = digest(part for file in drawn for part in (file.name.encode(), file.read_bytes()))
+    for run in store.runs(target, {logged.SHA256: logged.sha256(metrics)}):
+        if run.data.tags.get(PICTURES) != own:
+            store.upload(target, run.info.run_id, metrics / "pictures", {PICTURES: own})
 
 
 def locked_params(stages: dict[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,16 @@
-"""Read boxes off the trained model's heatmaps and score them: localization.json, tables, curve, pictures."""
+"""Read boxes off the trained model's heatmaps and score them: localization.json, tables, curve, maps."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from pipeline import packed, params, pictures, tracking
+from pipeline import packed, params, tracking
 from pipeline.errors import UserError
 from pipeline.evaluation import diagnosis, evaluator, logged, results
 from pipeline.evaluation.evaluator import Evaluation
-from pipeline.evaluation.formats import localization
-from pipeline.files import whole_directory
-from pipeline.loading import geometry
+from pipeline.evaluation.formats import localization, map_file
 from pipeline.localizers.base import Localizer
 from pipeline.methods.base import Method
 from pipeline.model import localizer as localizers
@@ -48,7 +43,9 @@ def main() -> None:
         evaluated = evaluate(trained.method, settings, METRICS, trained.sha256, title, fitted)
         if not distributed.share().leads:
             return
-        draw(evaluated, settings, METRICS / "pictures")
+        test = evaluated.test
+        maps = map_file.Maps(test.maps, test.map_low, test.map_high)
+        map_file.write(METRICS, packed.Split.open(PREPARED, "test").ids, maps)
         run.dataset(settings.dataset, meta.checksum, f"datasets.{settings.dataset}", "test")
         run.outcome(logged.outcome(METRICS))
         run.model(MODELS, METRICS / localization.FILE, LOCALIZER)
@@ -138,76 +135,6 @@ def _pass(
             progress=lambda done, _: bar.update(done - bar.n),
         )
     return evaluation, kept
-
-
-def draw(evaluated: Evaluated, settings: Params, folder: Path) -> None:
-    """Galleries of the best, the worst and random test images."""
-    meta = packed.read_meta(PREPARED)
-    images = packed.Split.open(PREPARED, "test")
-    test = evaluated.test
-    chosen = pictures.choose(
-        test.iou_predicted, test.labels, settings.evaluate.pictures, settings.seed
-    )
-    with whole_directory(folder) as partial:
-        for name, indices in chosen.items():
-            maps = evaluator.predicted_maps(
-                evaluated.reader,
-                images,
-                indices.tolist(),
-                evaluated.kept,
-                settings.evaluate.batch_size,
-            )
-            panels = [
-                panel(test, images, i, heatmap, meta.class_names, settings)
-                for i, heatmap in zip(indices.tolist(), maps, strict=True)
-            ]
-            if panels:
-                title = f"{run_name(settings)} · {name}"
-                pictures.save(partial / f"{name}.png", pictures.gallery(panels, 2, title))
-
-
-def panel(
-    test: Evaluation,
-    images: packed.Split,
-    index: int,
-    heatmap: np.ndarray,
-    class_names: list[str],
-    settings: Params,
-) -> Image.Image:
-    """One test image as the network saw it, in its own proportions, with heatmap and boxes."""
-    photograph, box, truth = view(images, index, test.boxes_predicted[[index]], settings)
-    iou = test.iou_predicted[index]
-    predicted, true = class_names[test.top[index, 0]], class_names[test.labels[index]]
-    return pictures.panel(
-        photograph,
-        heatmap,
-        box[0],
-        truth,
-        f"{predicted} {test.score[index]:.0%}" + ("" if predicted == true else f", is {true}"),
-        note=("" if np.isnan(iou) else f"IoU {iou:.2f} · ")
-        + f"threshold {test.threshold[index]:.2f} · {images.ids[index]}",
-        tile=pictures.tile_size(images.sizes),
-    )
-
-
-def view(
-    images: packed.Split, index: int, boxes: np.ndarray, settings: Params
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the network saw of a test image, uint8 [h, w, 3]; in its pixels the `boxes` [n, 4], which are on
-    the test grid, and the true ones.
-    """
-    stored = Image.open(io.BytesIO(images.encoded(index))).convert("RGB")
-    size = (stored.height, stored.width)
-    shrink = np.array([stored.width, stored.height] * 2) / np.tile(images.sizes[index][::-1], 2)
-    side = settings.input.crop
-    grid = np.array([[0, 0, side, side]], np.float32)
-    seen = geometry.boxes_to_image(grid, size, settings.input)[0].round()
-    corner = np.tile(seen[:2], 2)
-    return (
-        np.asarray(stored.crop(tuple(seen.tolist()))),
-        geometry.boxes_to_image(boxes, size, settings.input) - corner,
-        images.boxes[index] * shrink - corner,
-    )
 
 
 if __name__ == "__main__":

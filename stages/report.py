@@ -8,20 +8,17 @@ from pipeline import params, pictures, restore
 from pipeline.evaluation import runs
 from pipeline.evaluation.runs import Results
 from pipeline.files import whole_directory, write_csv, write_text
-from pipeline.report import page, plots
+from pipeline.report import galleries, page, plots
 from stages import entry
-from stages.layout import METRICS, MODELS
+from stages.layout import METRICS, MODELS, PREPARED
 
 FREE = ("synthetic",)  # datasets whose pictures may go into git: photographs keep their licences
-GALLERIES = {
-    "best": "Best boxes",
-    "worst": "Worst boxes",
-    "random": "Drawn at random",
-}
 
 
 def main() -> None:
     results = read()
+    count = params.load_evaluate().pictures
+    galleries.draw(results.main, PREPARED, METRICS / "pictures", count)
     shown = draw(results, METRICS)
     write_csv(METRICS / "report.csv", page.rows(results), page.COLUMNS)
     write_text(METRICS / "report.md", page.markdown(results, shown))
@@ -38,20 +35,21 @@ def read() -> Results:
 
 
 def draw(results: Results, metrics: Path) -> list[tuple[str, str]]:
-    """Draw the curves into `metrics`/report and take in the galleries: (title, link) of each."""
+    """Draw the curves into `metrics`/report and link the galleries: (title, link) of each."""
     shown = []
     with whole_directory(metrics / "report") as folder:
         for name, title, picture in plots.of(results):
             pictures.save(folder / f"{name}.png", picture)
             shown.append((title, f"report/{name}.png"))
-        found = {path.stem: path for path in sorted((metrics / "pictures").glob("*.png"))}
-        for name in sorted(found, key=lambda name: [*GALLERIES, name].index(name)):
-            link = f"pictures/{name}.png"
+        for name, title in galleries.TITLES.items():
+            gallery, link = metrics / "pictures" / f"{name}.png", f"pictures/{name}.png"
+            if not gallery.exists():
+                continue
             if results.main.values["dataset"] in FREE:
                 link = f"report/{name}.jpg"
-                with Image.open(found[name]) as gallery:
-                    gallery.convert("RGB").save(folder / f"{name}.jpg", quality=85, subsampling=0)
-            shown.append((GALLERIES.get(name, name), link))
+                with Image.open(gallery) as picture:
+                    picture.convert("RGB").save(folder / f"{name}.jpg", quality=85, subsampling=0)
+            shown.append((title, link))
     return shown
 
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline import packed
 from pipeline.boxes import rules
+from pipeline.datasets import Entry
+from pipeline.evaluation.formats import map_file
+from tests.made import encode, noise
 
 CURVE = ("box_acc_30", "box_acc_50", "box_acc_70")
 
@@ -30,10 +36,18 @@ def measure(
             "predicted": "finch" if i in missed else "wren",
             "iou_true": "" if iou[i] is None else iou[i],
             "iou_predicted": "" if iou[i] is None else iou[i],
+            "score": 0.9,
+            "threshold": 0.2,
+            "x0": 30,
+            "y0": 20,
+            "x1": 90,
+            "y1": 60,
         }
         for i in range(n)
     ]
     write(folder / "per_image.csv", images)
+    heat = np.random.default_rng(0).random((n, 4, 6))
+    map_file.write(folder, [f"image{i}" for i in range(n)], map_file.Maps.of(heat))
     figures = {"top1_cls_err": 100 * len(missed) / n}
     if known:
         off = [i for i in known if iou[i] < 0.5]  # type: ignore[operator]
@@ -59,6 +73,7 @@ def measure(
         **figures,
         "intervals": {name: [value - 1, value + 2] for name, value in figures.items()},
         "baselines": {"centre_box": centre},
+        "reading": {"input": {"resize": 64, "crop": 56, "test": "squash"}},
         "model_sha256": "0123456789abcdef" * 4,
         "evaluation_sha256": "fedcba9876543210" * 4,
         **changed,
@@ -67,6 +82,17 @@ def measure(
     epochs = [{"epoch": e, "train_loss": 1 / e, "train_accuracy": 50.0} for e in (1, 2)]
     write(folder / "epochs.csv", epochs)
     (folder / "train.json").write_text(json.dumps(epochs[-1]))
+
+
+def prepare(root: Path, count: int) -> Path:
+    """The test images that `measure` speaks of, each 80 × 120, packed at half that size; returns `root`."""
+    root.mkdir(parents=True)
+    box = np.array([[20, 10, 100, 70]], np.float32)
+    entries = [Entry(f"image{i}", 0, "test", box) for i in range(count)]
+    with packed.Writer(root, "test", entries) as writer:
+        for i in range(count):
+            writer.add(i, encode(noise(40, 60, i)), (80, 120))
+    return root
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

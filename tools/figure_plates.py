@@ -15,18 +15,18 @@ from pipeline.evaluation import metrics
 from pipeline.files import write_csv
 from pipeline.layers import hiding
 from pipeline.layers.cells import side_ratio
-from pipeline.loading import geometry
+from pipeline.loading import geometry, placement
 from pipeline.methods.base import Method, Outputs, weighted_maps
 from pipeline.methods.rcam import recombine
 from pipeline.model import saved
 from pipeline.output_folder import OutputFolder
 from pipeline.params import Params, plug_points
-from pipeline.report import plates, published
+from pipeline.report import galleries, plates, published
 from pipeline.report.plates import View
 from pipeline.runtime import precision
 from pipeline.runtime.devices import pick_device
 from pipeline.training.checkpoint import Checkpoint, fingerprint
-from stages.layout import MODELS, PREPARED, run_name
+from stages.layout import MODELS, PREPARED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,10 +120,10 @@ def shown(settings: Params, method: Method, count: int) -> Scene:
         batch.permute(0, 2, 3, 1).cpu().numpy(),
         [min(max(width / height, 0.5), 2.0) for height, width in sizes],
         [
-            geometry.boxes_to_grid(split.boxes[i], size, settings.input)
+            placement.boxes_to_grid(split.boxes[i], size, settings.input)
             for i, size in zip(indices, sizes, strict=True)
         ],
-        [names[split.labels[i]].split(".")[-1].replace("_", " ") for i in indices],
+        [galleries.class_title(names[split.labels[i]]) for i in indices],
         outputs,
         predicted,
     )
@@ -133,7 +133,7 @@ def _batch(
     split: packed.Split, indices: list[int], settings: Params, method: Method
 ) -> tuple[Tensor, Tensor]:
     """Images at the test crop, uint8 [B, 3, H, W], and as the network is given them."""
-    size, crop = geometry.test_size(settings.input), settings.input.crop
+    size, crop = placement.test_size(settings.input), settings.input.crop
     whole = torch.stack([geometry.decode(split.encoded(i), size) for i in indices])
     edge = (size[0] - crop) // 2
     device = next(method.parameters()).device
@@ -344,4 +344,4 @@ def branches(scene: Scene, rows: list[dict[str, object]]) -> "Figure":
         _, point, branch = key.split("/")
         shares.setdefault(point, {})[branch] = share
     rows += [{"plug_point": point, **of} for point, of in shares.items()]
-    return plates.bars(shares, f"{run_name(settings)}: branches of Algorithm 1")
+    return plates.bars(shares, f"{published.name(settings.method)}: branches of Algorithm 1")

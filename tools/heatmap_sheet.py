@@ -10,13 +10,15 @@ import numpy as np
 from pipeline import packed, params, pictures
 from pipeline.evaluation import evaluator, metrics
 from pipeline.files import write_csv
+from pipeline.loading import placement
 from pipeline.model import saved
 from pipeline.output_folder import OutputFolder
 from pipeline.params import Params
 from pipeline.params.settings import HeatmapName
+from pipeline.report import galleries, published
 from pipeline.runtime import precision
 from pipeline.runtime.devices import pick_device
-from stages.evaluate import Evaluated, evaluate, view
+from stages.evaluate import Evaluated, evaluate
 from stages.layout import MODELS, PREPARED, run_name
 
 
@@ -78,18 +80,23 @@ def strips(seen: dict[str, Evaluated], chosen: list[int], settings: Params) -> A
         name: evaluator.predicted_maps(of.reader, images, chosen, of.kept, size)
         for name, of in seen.items()
     }
+    method, first = published.name(settings.method), next(iter(seen.values())).test
     panels = []
     for k, index in enumerate(chosen):
-        boxes = np.concatenate([of.test.boxes_predicted[[index]] for of in seen.values()])
-        photograph, in_view, truth = view(images, index, boxes, settings)
+        boxes = placement.boxes_to_image(
+            np.concatenate([of.test.boxes_predicted[[index]] for of in seen.values()]),
+            (int(images.sizes[index, 0]), int(images.sizes[index, 1])),
+            settings.input,
+        )
+        photograph, in_view, truth = galleries.view(images, index, boxes, settings.input)
+        predicted = names[first.top[index, 0]]
         panels.append(
             pictures.strip(
                 photograph,
                 {name: of[k] for name, of in maps.items()},
                 boxes=dict(zip(seen, in_view, strict=True)),
                 truth=truth,
-                caption=names[next(iter(seen.values())).test.top[index, 0]],
-                tile=pictures.tile_size(images.sizes),
+                caption=f"{method} · {galleries.class_title(predicted)}",
             )
         )
-    return pictures.gallery(panels, 1, f"{run_name(settings)} · heatmaps")
+    return pictures.gallery(panels, 1, f"{method} · Heatmaps")

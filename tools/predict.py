@@ -4,6 +4,7 @@ wsol predict my/photos --out predictions
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     inputs = (arguments.images, arguments.model, arguments.localization)
     out = OutputFolder.checked(arguments.out, "wsol predict", inputs)
     found = find_images(arguments.images)
+    drawn = picture_names(found, root_of(arguments.images))
 
     # torch: after the arguments are known to be good
     from pipeline.model.predictor import Predictor
@@ -88,15 +90,17 @@ def main(arguments: argparse.Namespace) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     np.save(target, seen.heatmap)
                 if not arguments.no_pictures:
+                    photograph = np.asarray(images.open_upright(file))
                     picture = pictures.panel(
-                        np.asarray(images.open_upright(file)),
+                        photograph,
                         seen.heatmap,
                         seen.box,
                         [],
                         f"{seen.label} {seen.score:.0%}",
                         note=name,
+                        tile=full_size(photograph),
                     )
-                    target = partial / "pictures" / f"{name}.png"
+                    target = partial / "pictures" / drawn[path]
                     target.parent.mkdir(parents=True, exist_ok=True)
                     pictures.save(target, picture)
             bar.update(len(batch))
@@ -132,6 +136,25 @@ def find_images(given: Path) -> list[Path]:
             f"no image in {given}; allowed: a folder or a file of {' '.join(images.EXTENSIONS)}"
         )
     return found
+
+
+def picture_names(found: list[Path], root: Path) -> dict[Path, Path]:
+    """The picture of each image, `x.png` for x.jpg; `x.jpg.png` where another image is x as well."""
+    names = {path: path.relative_to(root).with_suffix(".png") for path in found}
+    while True:
+        many = Counter(str(name).lower() for name in names.values())
+        shared = [path for path, name in names.items() if many[str(name).lower()] > 1]
+        if not shared:
+            return names
+        for path in shared:
+            names[path] = path.relative_to(root).with_name(f"{path.name}.png")
+
+
+def full_size(photograph: np.ndarray) -> tuple[int, int]:
+    """The tile that shows the photograph [h, w, 3] pixel by pixel, a small one enlarged."""
+    height, width = photograph.shape[:2]
+    high = max(height, pictures.TILE[0])
+    return high, max(width * high // height, high)
 
 
 def read_batches(

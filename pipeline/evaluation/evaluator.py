@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline import boxes, packed
 from pipeline.boxes import absolute, wsoleval
 from pipeline.boxes.rules import val
 from pipeline.evaluation import metrics
-from pipeline.loading import geometry
+from pipeline.evaluation.formats import map_file
+from pipeline.loading import geometry, placement
 from pipeline.loading.loader import Loader
 from pipeline.model.output_cache import Kept
 from pipeline.model.reader import ClassMaps, Reader
@@ -68,6 +70,9 @@ class Evaluation:
     iou_true: np.ndarray  # float32 [N]
     curve_largest: np.ndarray  # float32 [N, T]
     curve_any: np.ndarray  # float32 [N, T]
+    maps: np.ndarray  # uint8 [N, h, w], of the predicted class, each in its own range
+    map_low: np.ndarray  # float32 [N], what 0 stands for, in the unit of the raw maps
+    map_high: np.ndarray  # float32 [N], what 255 stands for
     thresholds: np.ndarray  # float64 [T], of the curves: the same for every image
 
     @property
@@ -113,6 +118,13 @@ def evaluate(
         real = [truth[i] for i in indices]
         predicted, true = maps.boxes(0), maps.boxes(1)
         curve = threshold_curve(maps, images, indices, real, thresholds, scoring.protocol)
+        shown = map_file.Maps.of(
+            nn.functional.adaptive_avg_pool2d(
+                maps.raw[:, 0], map_file.grid(len(images), *maps.raw.shape[2:])
+            )
+            .cpu()
+            .numpy()
+        )
         best, top = maps.logits.softmax(1).topk(min(5, maps.logits.shape[1]))
         scored = Evaluation(
             labels=images.labels[indices],
@@ -126,6 +138,9 @@ def evaluate(
             iou_true=metrics.best_iou(true.boxes, real),
             curve_largest=curve.largest,
             curve_any=curve.any,
+            maps=shown.values,
+            map_low=shown.low,
+            map_high=shown.high,
             thresholds=thresholds,
         )
         parts.append((indices, scored))
@@ -138,7 +153,7 @@ def evaluate(
 def truth_on_grid(images: packed.Split, input: Input) -> list[np.ndarray]:
     """Each image's true boxes [n, 4] on the test grid."""
     return [
-        geometry.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), input)
+        placement.boxes_to_grid(images.boxes[i], tuple(images.sizes[i]), input)
         for i in range(len(images))
     ]
 
@@ -163,7 +178,7 @@ def read(
     loader = Loader(
         prepared,
         split,
-        geometry.test_size(reader.reading.input),
+        placement.test_size(reader.reading.input),
         batch_size=step,
         workers=scoring.workers,
         cache_mib=scoring.cache_mib,
@@ -192,7 +207,7 @@ def curve_thresholds(reader: Reader, images: packed.Split, scoring: Scoring) -> 
     if reading.unit == "relative" or scoring.protocol == "wsoleval":
         return np.arange(count, dtype=np.float64) / count
     values = []
-    size = geometry.test_size(reading.input)
+    size = placement.test_size(reading.input)
     sample = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     for some in np.array_split(sample, max(1, -(-len(sample) // scoring.batch_size))):
         batch = torch.stack([geometry.decode(images.encoded(int(i)), size) for i in some])
@@ -266,7 +281,7 @@ def predicted_maps(
     reader: Reader, images: packed.Split, indices: list[int], kept: Kept, batch_size: int
 ) -> np.ndarray:
     """The predicted class's maps in 0 … 1 of some images of the split that was `kept`, [len(indices), H, W]."""
-    side, size = reader.reading.side, geometry.test_size(reader.reading.input)
+    side, size = reader.reading.side, placement.test_size(reader.reading.input)
     parts = [np.empty((0, side, side), np.float32)]
     for start in range(0, len(indices), batch_size):
         some = indices[start : start + batch_size]

@@ -26,10 +26,7 @@ def outcome(folder: Path) -> Outcome:
         figures=figures,
         description=described(values),
         tables={"localization/per_class.json": per_class.read(folder / per_class.FILE)},
-        files=[
-            *((folder / name, "localization") for name in names),
-            (folder / "pictures", "pictures"),
-        ],
+        files=[(folder / name, "localization") for name in names],
         tags={SHA256: sha256(folder)},
     )
 

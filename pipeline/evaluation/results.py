@@ -10,7 +10,7 @@ from pipeline.cache import digest
 from pipeline.evaluation import metrics
 from pipeline.evaluation.evaluator import Evaluation
 from pipeline.evaluation.formats import localization, per_class, per_image, threshold_curve
-from pipeline.loading import geometry
+from pipeline.loading import placement
 from pipeline.model.reader import Reading
 from pipeline.params import Input, Params
 
@@ -71,7 +71,7 @@ def per_image_rows(
     rows = []
     for i in range(len(evaluation.labels)):
         size = tuple(images.sizes[i])
-        box = geometry.boxes_to_image(evaluation.boxes_predicted[i : i + 1], size, input)[0]
+        box = placement.boxes_to_image(evaluation.boxes_predicted[i : i + 1], size, input)[0]
         x0, y0, x1, y1 = (round(edge, 2) for edge in box.tolist())
         rows.append(
             per_image.Row(

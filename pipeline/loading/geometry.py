@@ -1,8 +1,7 @@
-"""Images onto the network's grid, and boxes with them.
+"""Images onto the network's grid.
 
 Training: squashed to resize × resize, a random crop × crop of it, mirrored half of the time.
 Test: `squash`, the whole image to crop × crop; or `center_crop` of resize × resize.
-Sizes are (height, width); boxes are x0, y0, x1, y1, half-open edges in pixels.
 """
 
 import io
@@ -11,8 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-
-from pipeline.params import Input
 
 # Of ImageNet's training images, in 0…255.
 MEAN = torch.tensor([0.485, 0.456, 0.406]) * 255
@@ -62,12 +59,6 @@ def train_batch(
     return normalise(torch.where(mirror[:, None, None, None], picked.flip(3), picked))
 
 
-def test_size(input: Input) -> tuple[int, int]:
-    """The (height, width) to decode test images to, for `test_batch`."""
-    side = input.crop if input.test == "squash" else input.resize
-    return side, side
-
-
 def test_batch(images: Tensor, crop: int) -> Tensor:
     """uint8 [B, 3, H, W] → float32 [B, 3, crop, crop]: the central crop, normalised."""
     top, left = (images.shape[2] - crop) // 2, (images.shape[3] - crop) // 2
@@ -86,28 +77,4 @@ def denormalise(images: Tensor) -> Tensor:
     return (images.float() * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
-def boxes_to_grid(boxes: np.ndarray, size: tuple[int, int], input: Input) -> np.ndarray:
-    """Boxes float32 [n, 4] of an image of `size` → on the test grid (crop × crop).
-
-    Under `center_crop` what lies outside the crop is cut off; a box wholly outside has no area.
-    """
-    scale, margin = _geometry(size, input)
-    grid = boxes * scale - margin
-    return (grid.clip(0, input.crop) if margin else grid).astype(np.float32)
-
-
-def boxes_to_image(boxes: np.ndarray, size: tuple[int, int], input: Input) -> np.ndarray:
-    """Boxes float32 [n, 4] on the test grid → in pixels of the image of `size`."""
-    scale, margin = _geometry(size, input)
-    return ((boxes + margin) / scale).astype(np.float32)
-
-
-def _geometry(size: tuple[int, int], input: Input) -> tuple[np.ndarray, int]:
-    """Grid pixels per image pixel for x, y, x, y, and the margin that the central crop leaves out."""
-    height, width = size
-    side, _ = test_size(input)
-    scale = np.array([side / width, side / height] * 2)
-    return scale, (side - input.crop) // 2
-
-
-test_size.__test__ = test_batch.__test__ = False  # type: ignore[attr-defined]  # not for pytest
+test_batch.__test__ = False  # type: ignore[attr-defined]  # not for pytest

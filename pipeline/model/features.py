@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline import backbones, cache, code, packed
 from pipeline.backbones import Backbone
 from pipeline.files import read_json, write_json
-from pipeline.loading import geometry
+from pipeline.loading import geometry, placement
 from pipeline.loading.loader import Loader
 from pipeline.params import Params
 from pipeline.runtime.devices import autocast
@@ -158,7 +158,7 @@ def _loader(prepared: Path, params: Params) -> Loader:
     return Loader(
         prepared,
         "train",
-        geometry.test_size(params.input),
+        placement.test_size(params.input),
         batch_size=params.evaluate.batch_size,
         workers=params.train.workers,
         cache_mib=0,  # one pass

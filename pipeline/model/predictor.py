@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.loading import geometry
+from pipeline.loading import geometry, placement
 from pipeline.model import localizer as localizers
 from pipeline.model import saved
 from pipeline.model.reader import Reader, Reading
@@ -91,7 +91,7 @@ class Predictor:
             image, size = images.decode(file, short_side=reading.short_side)
         except UnreadableImageError as error:
             return error
-        return geometry.from_pil(image, geometry.test_size(reading.input)), size
+        return geometry.from_pil(image, placement.test_size(reading.input)), size
 
     def _predict(self, decoded: list[tuple[torch.Tensor, tuple[int, int]]]) -> list[Prediction]:
         reading = self.reader.reading
@@ -101,7 +101,7 @@ class Predictor:
         predictions = []
         for row, box in enumerate(seen.boxes(0).boxes):
             size = decoded[row][1]
-            x0, y0, x1, y1 = geometry.boxes_to_image(box[None], size, reading.input)[0].tolist()
+            x0, y0, x1, y1 = placement.boxes_to_image(box[None], size, reading.input)[0].tolist()
             name = self.class_names[int(label[row])]
             predictions.append(
                 Prediction(name, float(score[row]), (x0, y0, x1, y1), maps[row], size)

@@ -195,7 +195,7 @@ class Reader:
     def read(self, images: Tensor, labels: Tensor | None = None) -> ClassMaps:
         """The predicted class's maps and, second, the true class's where `labels` int64 [B] are given.
 
-        images: uint8 [B, 3, H, W] of `geometry.test_size`. Kernels add up in another order in batches
+        images: uint8 [B, 3, H, W] of `placement.test_size`. Kernels add up in another order in batches
         of another size, and the last bit can move a box: so that an image's box does not depend on
         its company, the network is run on one image at a time on a CPU (where that is no slower),
         elsewhere on batches filled up to `batch_size`.

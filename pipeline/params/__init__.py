@@ -62,11 +62,13 @@ __all__ = [
     "load",
     "load_ablate",
     "load_all",
+    "load_evaluate",
     "variant",
 ]
 
 Scalar = str | int | float | bool | None
 T = TypeVar("T")
+S = TypeVar("S", bound=Section)
 
 FILE = Path("params.yaml")
 
@@ -131,9 +133,17 @@ def load_all(path: Path = FILE, text: str | None = None) -> Params:
 
 def load_ablate(path: Path = FILE) -> Ablate:
     """Read only the ablation's section, importing no dataset and no method."""
+    return _section(Ablate, "ablate", path)
+
+
+def load_evaluate(path: Path = FILE) -> Evaluate:
+    """Read only the section on scores and pictures, importing no dataset and no method."""
+    return _section(Evaluate, "evaluate", path)
+
+
+def _section(kind: type[S], name: str, path: Path) -> S:
     problems: list[str] = []
-    ablate = validated(Ablate, read(path).get("ablate"), "ablate", problems)
-    return _raised(path, ablate, problems)
+    return _raised(path, validated(kind, read(path).get(name), name, problems), problems)
 
 
 def variant(key: str, path: Path = FILE) -> Params:

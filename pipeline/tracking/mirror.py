@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MODEL = "model.sha256"
 EVALUATION = "evaluation.sha256"
 PARENT = "mlflow.parentRunId"
-UPLOAD_SECONDS = 120  # a server may take its time with a large file
 PATIENT_SECONDS = 60  # for a request of `wsol track sync`, once the server has answered
 
 
@@ -120,7 +119,7 @@ class Mirror:
             self._collect("tags", {"values": event["tags"]})
             if found := event.get("provenance"):
                 what = "evaluation" if event["match"] else "training"
-                self._deadline.allow(UPLOAD_SECONDS)
+                self._deadline.allow(store.UPLOAD_SECONDS)
                 self._client.log_dict(self._run.info.run_id, found, f"provenance/{what}.json")
             return
         run = self._opened().info.run_id
@@ -132,8 +131,8 @@ class Mirror:
             elif kind == "dataset":
                 self._log_dataset(run, event)
             else:
-                self._deadline.allow(UPLOAD_SECONDS)
-                with store.patience(UPLOAD_SECONDS, self._bounds[1]):
+                self._deadline.allow(store.UPLOAD_SECONDS)
+                with store.patience(store.UPLOAD_SECONDS, self._bounds[1]):
                     self._upload(run, event)
         except Exception as error:
             if not store.is_permanent(error):

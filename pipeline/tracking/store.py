@@ -31,6 +31,7 @@ DESCRIPTION = (
     "Boxes learned from image labels: a run per experiment (dataset, method, backbone, seed). `loc/…` are "
     "localization errors and accuracies in percent; artifacts hold tables, curves and pictures."
 )
+UPLOAD_SECONDS = 120  # a server may take its time with a large file
 FIRST_USE_SECONDS = 120  # a fresh database takes 10 to 20
 
 
@@ -268,6 +269,22 @@ def runs(store: Store, tags: dict[str, str]) -> "list[MlflowRun]":
 
     try:
         return Caller().call(search, Deadline(LIVE_SECONDS))
+    except Exception as error:
+        raise unavailable(store, error) from error
+
+
+def upload(store: Store, run: str, folder: Path, tags: dict[str, str]) -> None:
+    """Log a folder as an artifact of its name, then set `tags`; StoreError if the store is not there."""
+    client, _ = connect(store)
+
+    def send() -> None:
+        with patience(UPLOAD_SECONDS, 0):
+            client.log_artifacts(run, str(folder), folder.name)
+            for key, value in tags.items():
+                client.set_tag(run, key, value)
+
+    try:
+        Caller().call(send, Deadline(UPLOAD_SECONDS))
     except Exception as error:
         raise unavailable(store, error) from error
 

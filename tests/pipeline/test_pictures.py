@@ -56,13 +56,33 @@ def test_truth_stays_visible_on_an_equal_prediction() -> None:
     assert (shown == GREEN).all(2).any() and (shown == RED).all(2).any()
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (128, 128), (40, 400), (400, 40), (1, 1)])
-def test_panels_of_one_tile_are_equally_large(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((8, 8), (100, 100)),
+        ((400, 300), (100, 75)),
+        ((100, 190), (100, 190)),
+        ((40, 400), (20, 200)),
+    ],
+)
+def test_photographs_are_equally_high_and_only_very_wide_ones_lower(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
     image = np.zeros((*shape, 3), np.uint8)
-    shown = pictures.panel(image, RAMP, (0, 0, 1, 1), [], "a", note="b", tile=(100, 130))
-    usual = pictures.panel(GREY, RAMP, None, [], "a", note="b", tile=(100, 130))
-    assert shown.size == usual.size
-    assert shown.width == 2 * 130 + pictures.GAP
+    shown = pictures.panel(image, None, None, [], "", tile=(100, 200))
+    assert (pixels(shown) == 0).all(2).sum() == size[0] * size[1]
+    assert shown.size == (size[1], 100)
+    assert pictures.panel(image, RAMP, None, [], "").size[1] == 210
+
+
+def test_a_large_photograph_has_larger_letters_and_thicker_lines() -> None:
+    image = np.full((1400, 1400, 3), 128, np.uint8)
+    for side, text, line in ((210, 14, 3), (1400, 47, 10)):
+        shown = pixels(
+            pictures.panel(image, None, (0, 0, 1400, 1400), [], "Wren", tile=(side, side))
+        )
+        assert shown.shape == (side + text + 8, side, 3)
+        assert (shown[text + 8 + side // 2, : side // 2] == GREEN).all(1).sum() == line
 
 
 @pytest.mark.parametrize("text", ["W" * 500, "word " * 100, "a\nb\n\nc", "…", ""])
@@ -151,13 +171,6 @@ def test_the_same_pictures_are_the_same_bytes(tmp_path: Path) -> None:
     assert written == (tmp_path / "b").read_bytes()
     chunks = (b"tEXt", b"tIME", b"iTXt", b"eXIf")
     assert written.startswith(b"\x89PNG") and not any(chunk in written for chunk in chunks)
-
-
-def test_tiles_follow_the_images_within_limits() -> None:
-    assert pictures.tile_size(np.array([[100, 100], [100, 120], [10, 90]])) == (210, 252)
-    assert pictures.tile_size(np.array([[100, 900]])) == (210, 280)
-    assert pictures.tile_size(np.array([[900, 100]])) == (210, 158)
-    assert pictures.tile_size(np.zeros((0, 2), int)) == (210, 210)
 
 
 def test_best_and_worst_take_every_class_once_before_any_twice() -> None:

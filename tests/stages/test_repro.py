@@ -225,6 +225,6 @@ def test_a_model_runs_on_a_folder_of_images(project: Project, tmp_path: Path) ->
     assert [line.split(",")[0] for line in boxes] == ["image", "a.jpg", "more/b.png"]
     coco = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert [image["width"] for image in coco["images"]] == [120, 50]
-    assert (tmp_path / "out" / "pictures" / "more" / "b.png.png").exists()
+    assert (tmp_path / "out" / "pictures" / "more" / "b.png").exists()
     heatmap = np.load(tmp_path / "out" / "heatmaps" / "more" / "b.png.npy")
     assert (heatmap.dtype, heatmap.min(), heatmap.max()) == (np.float32, 0, 1)

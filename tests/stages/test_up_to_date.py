@@ -13,7 +13,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The main run with method cam, and one variant."""
     made = make(tmp_path_factory.mktemp("project"))
     made.set(ablate__run=["methods-cam"])
-    made.run("dvc", "repro", "evaluate", "ablate@methods-cam", WSOL_TRACKING="off")
+    made.run("dvc", "repro", "ablate@methods-cam", "report", WSOL_TRACKING="off")
     made.commit("Results")
     return made
 
@@ -47,6 +47,8 @@ def edited(project: Project, path: str, before: set[str]) -> set[str]:
         ("pipeline/datasets/synthetic/objects.py", {"download", "preprocess"}),
         ("pipeline/methods/danet.py", set()),
         ("pipeline/methods/cam.py", {"inputs", "train", "evaluate", "ablate@methods-cam"}),
+        ("pipeline/pictures.py", {"report"}),
+        ("pipeline/report/galleries.py", {"report"}),
         ("tools/predict.py", set()),
         ("tools/compare.py", set()),
         ("tools/wsol.py", set()),

@@ -20,7 +20,7 @@ import yaml
 from pipeline import tracking
 from pipeline.errors import UserError
 from pipeline.evaluation import logged
-from pipeline.restore import restore_all
+from pipeline.restore import deliver_rest, restore_all
 from pipeline.tracking import journal, store
 from pipeline.tracking.store import Store
 from stages.layout import METRICS, MODELS
@@ -187,6 +187,56 @@ def test_results_of_an_evaluation_that_ran_here_get_no_other_run(root: Path) -> 
         run.outcome(logged.outcome(root / "metrics"))
     restore_all(METRICS, MODELS, print)
     assert len(all_runs(root)) == 1
+
+
+def draw_pictures(folder: Path, content: bytes, *, of_these_figures: bool = True) -> None:
+    """What `report` leaves, and its entry in the lock file."""
+    (folder / "metrics" / "pictures").mkdir(exist_ok=True)
+    (folder / "metrics" / "pictures" / "best.png").write_bytes(content)
+    localization = folder / "metrics" / "localization.json"
+    md5 = hashlib.md5(localization.read_bytes()).hexdigest() if of_these_figures else "0" * 32
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    lock["stages"]["report"] = {"deps": [{"path": "metrics/localization.json", "md5": md5}]}
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+def logged_picture(root: Path) -> bytes | None:
+    (found,) = all_runs(root)
+    file = root / "mlartifacts" / found.info.run_id / "artifacts" / "pictures" / "best.png"
+    return file.read_bytes() if file.exists() else None
+
+
+def test_pictures_follow_the_figures_they_are_of(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(root)
+    call(monkeypatch, "sync")
+    assert logged_picture(root) is None
+    draw_pictures(root, b"old figures", of_these_figures=False)
+    call(monkeypatch, "sync")
+    assert logged_picture(root) is None
+    for content in (b"first", b"drawn anew"):
+        draw_pictures(root, content)
+        call(monkeypatch, "sync")
+        assert logged_picture(root) == content
+    client, _ = store.connect(Store(root, "wsol"))
+    sent: list[str] = []
+    monkeypatch.setattr(client, "log_artifacts", lambda run, *_: sent.append(run))
+    call(monkeypatch, "sync")
+    assert sent == []  # the run has them
+
+
+def test_a_stage_gives_its_pictures_to_the_run_of_the_evaluation(root: Path) -> None:
+    write_results(root)
+    with tracking.Run.find_or_open(
+        model_sha256=SHA, evaluation_sha256="e", name="n", params={}, tags={}
+    ) as run:
+        run.evaluation(root / "metrics")
+    draw_pictures(
+        root, b"png", of_these_figures=False
+    )  # dvc.lock speaks of `report` when that ends
+    deliver_rest(METRICS, MODELS)
+    assert logged_picture(root) == b"png"
 
 
 def test_results_that_dvc_lock_does_not_speak_of_get_no_run(root: Path) -> None:

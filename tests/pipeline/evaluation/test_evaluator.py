@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pipeline import packed, params
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
-from pipeline.evaluation.formats import per_class, threshold_curve
+from pipeline.evaluation.formats import map_file, per_class, threshold_curve
+from pipeline.loading import geometry, placement
 from pipeline.methods import base, cam
 from pipeline.model.predictor import Prediction, Predictor
 from pipeline.model.reader import Reader, resolve
@@ -60,6 +61,26 @@ def reader(settings: Params, selection: str = "fixed", threshold: float = 0.6) -
 
 def evaluated(prepared: Path, settings: Params, split: str = "test") -> evaluator.Evaluation:
     return evaluator.evaluate(reader(settings), prepared, split, evaluator.Scoring.of(settings))
+
+
+def test_the_maps_are_the_predicted_classs_on_the_localizers_grid(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = params.load(tiny.write_params(tmp_path, input__crop=64))
+    found = evaluated(prepared, settings)
+    images = packed.Split.open(prepared, "test")
+    size = placement.test_size(settings.input)
+    batch = torch.stack([geometry.decode(images.encoded(i), size) for i in range(len(images))])
+    raw = reader(settings).read(batch).raw[:, 0].numpy()
+    spread = (found.map_high - found.map_low)[:, None, None]
+    again = found.map_low[:, None, None] + found.maps / np.float32(255) * spread
+    assert found.maps.dtype == np.uint8 and found.maps.shape == raw.shape
+    assert (abs(again - raw) <= spread * 0.51 / 255).all()
+    monkeypatch.setattr(map_file, "LIMIT", len(images) * 100)
+    coarse = evaluated(prepared, settings).maps
+    assert coarse.shape == (len(images), 10, 10)
+    peak = [np.array(np.unravel_index(m.argmax(), m.shape)) / m.shape for m in (coarse[0], raw[0])]
+    assert abs(peak[0] - peak[1]).max() < 0.5
 
 
 def test_a_perfect_map_scores_perfectly(tmp_path: Path, prepared: Path) -> None:

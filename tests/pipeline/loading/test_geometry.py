@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.loading import geometry
+from pipeline.loading import geometry, placement
 from pipeline.params import Input
 from tests.made import encode, noise
 
@@ -89,8 +89,8 @@ def test_normalisation_is_imagenets() -> None:
 
 
 def test_test_batch_is_the_centre() -> None:
-    assert geometry.test_size(SQUASH) == (8, 8)
-    assert geometry.test_size(CENTRE) == (12, 12)
+    assert placement.test_size(SQUASH) == (8, 8)
+    assert placement.test_size(CENTRE) == (12, 12)
     batch = geometry.denormalise(geometry.test_batch(indexed(2, 12, 13), 8))
     assert batch[1, 0, :, 0].tolist() == list(range(2, 10))
     assert batch[1, 1, 0].tolist() == list(range(2, 10))
@@ -98,21 +98,21 @@ def test_test_batch_is_the_centre() -> None:
 
 def test_boxes_on_the_grid() -> None:
     box = np.array([[5, 10, 15, 20], [0, 0, 20, 40]], np.float32)  # in an image 20 wide, 40 high
-    squashed = geometry.boxes_to_grid(box, (40, 20), SQUASH)
+    squashed = placement.boxes_to_grid(box, (40, 20), SQUASH)
     assert squashed.tolist() == [[2, 2, 6, 4], [0, 0, 8, 8]]
-    centred = geometry.boxes_to_grid(box, (40, 20), CENTRE)  # × 12/20, × 12/40, − 2, cut
+    centred = placement.boxes_to_grid(box, (40, 20), CENTRE)  # × 12/20, × 12/40, − 2, cut
     assert centred.tolist() == [[1, 1, 7, 4], [0, 0, 8, 8]]
     assert centred.dtype == np.float32
-    outside = geometry.boxes_to_grid(np.array([[0, 0, 1, 1]], np.float32), (40, 20), CENTRE)
+    outside = placement.boxes_to_grid(np.array([[0, 0, 1, 1]], np.float32), (40, 20), CENTRE)
     assert outside.tolist() == [[0, 0, 0, 0]]
-    assert geometry.boxes_to_grid(np.zeros((0, 4), np.float32), (40, 20), SQUASH).shape == (0, 4)
+    assert placement.boxes_to_grid(np.zeros((0, 4), np.float32), (40, 20), SQUASH).shape == (0, 4)
 
 
 @pytest.mark.parametrize("input", [SQUASH, CENTRE])
 def test_boxes_come_back(input: Input) -> None:
     box = np.array([[6, 11, 13, 28]], np.float32)
-    grid = geometry.boxes_to_grid(box, (40, 20), input)
-    np.testing.assert_allclose(geometry.boxes_to_image(grid, (40, 20), input), box, rtol=1e-6)
+    grid = placement.boxes_to_grid(box, (40, 20), input)
+    np.testing.assert_allclose(placement.boxes_to_image(grid, (40, 20), input), box, rtol=1e-6)
 
 
 @pytest.mark.parametrize("input", [SQUASH, CENTRE])
@@ -121,9 +121,9 @@ def test_a_box_stays_around_what_it_is_around(input: Input) -> None:
     image = np.zeros((24, 48, 3), np.uint8)
     box = np.array([[16, 8, 32, 20]], np.float32)
     image[8:20, 16:32] = 255
-    batch = geometry.from_pil(Image.fromarray(image), geometry.test_size(input))[None]
+    batch = geometry.from_pil(Image.fromarray(image), placement.test_size(input))[None]
     seen = geometry.denormalise(geometry.test_batch(batch, input.crop))[0, 0] > 127
     ys, xs = torch.nonzero(seen, as_tuple=True)
     found = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
-    expected = geometry.boxes_to_grid(box, (24, 48), input)[0]
+    expected = placement.boxes_to_grid(box, (24, 48), input)[0]
     assert np.abs(expected - found).max() <= 0.5

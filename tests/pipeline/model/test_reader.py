@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import packed, params
 from pipeline.evaluation import evaluator, results
-from pipeline.loading import geometry
+from pipeline.loading import geometry, placement
 from pipeline.methods.base import Outputs
 from pipeline.model.predictor import Prediction, Predictor
 from pipeline.model.reader import Reader, Reading, resolve
@@ -197,7 +197,7 @@ def test_predict_on_the_file_and_evaluate_on_the_stored_image_agree(
     model = build("cam").eval()
     reader = Reader(model, resolve(settings, model, side, Bright()), Bright())
     batch = torch.stack(
-        [geometry.decode(jpeg, geometry.test_size(settings.input)) for jpeg, _ in stored]
+        [geometry.decode(jpeg, placement.test_size(settings.input)) for jpeg, _ in stored]
     )
     level = float(reader.read(batch).maps.mean())
     reader = replace(reader, reading=reader.reading.at(level))
@@ -206,7 +206,7 @@ def test_predict_on_the_file_and_evaluate_on_the_stored_image_agree(
         FILES, grid, stored, Predictor(reader, [*"abcde"])(files), strict=True
     ):
         assert isinstance(answer, Prediction) and answer.size == size, name
-        evaluated = geometry.boxes_to_image(box[None], size, settings.input)[0]
+        evaluated = placement.boxes_to_image(box[None], size, settings.input)[0]
         pixel = np.tile(np.array(size)[::-1] / settings.input.crop, 2)  # of the test grid
         assert (np.abs(evaluated - answer.box) <= 2 * pixel + 1e-3).all(), name
 

@@ -364,8 +364,7 @@ def test_an_evaluation_of_an_unknown_model_has_its_own_run(root: Path) -> None:
 
 
 def write_evaluation(folder: Path) -> None:
-    (folder / "pictures").mkdir(parents=True)
-    (folder / "pictures" / "best.png").write_bytes(b"png")
+    folder.mkdir(parents=True)
     figures = {"top1_loc_err": 40.0, "intervals": {"top1_loc_err": [35.0, 45.0]}}
     (folder / "localization.json").write_text(json.dumps({**figures, "model_sha256": SHA}))
     (folder / "per_image.csv").write_text("id,iou_true\n1,\n")
@@ -387,7 +386,6 @@ def test_an_evaluations_files_become_figures_a_description_and_a_table(root: Pat
     artifacts = root / "mlartifacts" / found.info.run_id / "artifacts"
     table = json.loads((artifacts / "localization/per_class.json").read_text())
     assert table["data"] == [["bird", 3, None], ["cat", 1, 50.0]]
-    assert (artifacts / "pictures/best.png").exists()
     assert found.data.tags["mlflow.loggedArtifacts"] == json.dumps(
         [{"path": "localization/per_class.json", "type": "table"}]
     )
