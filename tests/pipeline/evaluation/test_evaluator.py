@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline import packed, params
+from pipeline.backbones.base import Backbone
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluator, results
 from pipeline.evaluation.formats import map_file, per_class, threshold_curve
@@ -27,6 +28,7 @@ class Colours(nn.Module):
 
     out_channels = 3
     points = ()
+    captured = Backbone.captured
 
     def __init__(self) -> None:
         super().__init__()
