@@ -231,7 +231,7 @@ def test_a_stage_gives_its_pictures_to_the_run_of_the_evaluation(root: Path) -> 
     with tracking.Run.find_or_open(
         model_sha256=SHA, evaluation_sha256="e", name="n", params={}, tags={}
     ) as run:
-        run.evaluation(root / "metrics")
+        run.outcome(logged.outcome(root / "metrics"))
     draw_pictures(
         root, b"png", of_these_figures=False
     )  # dvc.lock speaks of `report` when that ends
