@@ -9,6 +9,7 @@ from pipeline.report.markdown import NONE, cell, change, points, table
 
 STUDIES = {
     "methods": "Methods",
+    "localizers": "Localizers: how boxes are read off CAM's model",
     "positions_ass": "ASS: where it is plugged in",
     "selection": "ASS: hiding every time",
     "positions_ahd": "AHD: where it is plugged in",
