@@ -3,7 +3,7 @@
 python -m benchmarks.methods                              vgg_small at 96 px, written to benchmarks/methods.json
 python -m benchmarks.methods --backbone vgg16 --side 224 --precision bf16 --batch 32 --out other.json
 
-Methods take turns, one step each, so that other work on the machine disturbs all alike; what is told is the
+Methods take turns, one step each, so that other work on the machine disturbs all alike; the figure is the
 median step and the median of the ratios to CAM's step of the same turn. A step is what the training loop does:
 `on_batch`, forward, loss, backward, SGD. Where new heads have a `width`, it is the backbone's in params.yaml.
 """

@@ -185,7 +185,7 @@ def killed(project: Project) -> dict[str, Any]:
     kept = finished(project)
     with Watch(project.folder) as again:
         seconds, output = timed(project, "dvc", "repro", "preprocess")
-    lines = [line for line in output.splitlines() if line.startswith("goes on")]
+    lines = [line for line in output.splitlines() if line.startswith("continues")]
     return {
         "files_finished": kept,
         "preprocess_until": first.times(),

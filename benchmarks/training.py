@@ -11,7 +11,7 @@ loader   images per second without a network: theirs; ours decoding for every pa
 step     of the training step on a batch that is there; its TFLOP/s, and those of a matrix product here
 whole    both together, an epoch each in turns, ours decoding; how much of it ours waited for data
 
-Rounds take turns, so that other work on the machine disturbs all alike; what is told is the median.
+Rounds take turns, so that other work on the machine disturbs all alike; the figure is the median.
 """
 
 import argparse

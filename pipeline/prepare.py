@@ -66,7 +66,7 @@ def prepare(
     workers: int,
     report: Report,
 ) -> packed.Meta:
-    """Write the packed files of `dataset` to the folder `out`, and beside them notes on what is told.
+    """Write the packed files of `dataset` to the folder `out`, and beside them notes for messages.
 
     Files that are whole there already, of the same `fingerprint`, are kept, and their images not read;
     the first progress reported is theirs. Raises UserError naming every image that cannot be read
@@ -99,7 +99,7 @@ def prepare(
         done = len(index) - len(wanted)
         if done:
             report.say(
-                f"goes on where it was cut short: {done:,} of {len(index):,} images are in them"
+                f"continues where it was cut short: {done:,} of {len(index):,} images are in them"
             )
         report.progress(done, len(index), "image")
         for position, image in _prepared(dataset, wanted, settings, workers):

@@ -69,7 +69,7 @@ def read(path: Path, columns: Sequence[str], name: str = "") -> list[Line]:
     """
     name = name or str(path)
     text = decode(_content(path, name), name)
-    if text[:4].lower() == "sep=":  # as Excel is told its delimiter
+    if text[:4].lower() == "sep=":  # the line by which Excel learns the delimiter
         text = "\n" + text.partition("\n")[2]
     header, delimiter = _header(text, columns)
     if lacking := [column for column in columns if header.count(column) != 1]:

@@ -1,6 +1,6 @@
 """Pack data/raw into data/prepared: images shrunk to JPEG, labels, boxes and the held-out split.
 
-Killed or stopped, it goes on from its last finished file when the same command is given again.
+Killed or stopped, it continues from its last finished file when the same command is given again.
 """
 
 import os

@@ -78,7 +78,7 @@ def trained(
     with tqdm(total=settings.train.epochs, desc=title, unit="epoch", disable=not leads) as bar:
 
         def on_resume(epoch: int) -> None:
-            tqdm.write(f"{title}: goes on after epoch {epoch}, where it was cut short")
+            tqdm.write(f"{title}: continues after epoch {epoch}, where it was cut short")
             bar.update(epoch)
 
         def on_step(epoch: int, step: int, steps: int) -> None:
@@ -108,7 +108,7 @@ def trained(
         bar.refresh()
     if leads:
         checkpoint.finish(model, history)
-    distributed.agreed(None)  # nobody goes on before the weights are there
+    distributed.agreed(None)  # no process continues before the weights are there
     return model, history
 
 

@@ -15,7 +15,7 @@ def test_a_killed_repro_goes_on_to_the_same_bytes_and_pushes_few_files(
     row = scale.measure(tmp_path, images=60, classes=3, per_file=8, rounds=1)
     assert row["images"] == 60
     assert row["kill"]["same_bytes"]
-    assert row["kill"]["said"].startswith("goes on where it was cut short: ")
+    assert row["kill"]["said"].startswith("continues where it was cut short: ")
     assert 2 <= row["kill"]["files_finished"] <= 8
     # 48 training images in 6 files, 6 of val in one, 6 test images in one, meta.json
     assert row["prepared"]["files"] == 9

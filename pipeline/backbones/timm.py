@@ -31,7 +31,7 @@ _HEADS = (
 _SIZE = (
     64,
     96,
-)  # of the image that measures a network; not square, so that channels are told from sides
+)  # of the image that measures a network; not square, so that channels and sides cannot be confused
 
 
 def problem(name: str, weights: str) -> str | None:

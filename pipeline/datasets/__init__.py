@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Where a file's content lies in an uncompressed archive, to be read by whoever needs it."""
+    """Where a file's content lies in an uncompressed archive, to be read on demand."""
 
     path: str
     offset: int

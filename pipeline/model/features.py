@@ -1,6 +1,6 @@
 """Feature maps of training images on disk, in half precision, mapped into memory: what localizers are fitted to.
 
-One pass of one network writes them, and goes on where it was cut short. Of more images than the disk that
+One pass of one network writes them, and continues where it was cut short. Of more images than the disk that
 may be used holds, an even sample of each class is written.
 """
 

@@ -3,7 +3,7 @@
     params = load()                # what a stage needs; imports the chosen dataset and method only
     params.train.learning_rate     # 0.02
 
-Every mistake in the file is told at once, one line each: what was given, what is allowed.
+Every mistake in the file is reported at once, one line each: what was given, what is allowed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -393,7 +393,7 @@ def _missing_weights(weights: object) -> list[str]:
     """A file of weights that is not there, which no stage would ask for before it trains."""
     named = isinstance(weights, str) and weights not in ("none", "imagenet")
     if not named or not Path(str(weights)).suffix or project_path(str(weights)).is_file():
-        return []  # what is no file's name is told with the whole file
+        return []  # a malformed name is reported with the whole file
     return [
         f"weights is {weights!r}, and there is no such file; allowed: none, imagenet, or a file"
     ]

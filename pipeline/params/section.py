@@ -174,7 +174,7 @@ def _place(
             siblings = list(inside.model_fields)
             field = inside.model_fields.get(part)
         elif field is None or get_origin(field.annotation) is not dict:
-            break  # inside a value: the value is told as a whole
+            break  # inside a value: the value is reported as a whole
         else:  # a mapping of names to sections
             field = FieldInfo(annotation=get_args(field.annotation)[1])
         path.append(part)

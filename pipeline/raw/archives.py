@@ -66,7 +66,7 @@ def opened(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def members(archive: tarfile.TarFile, path: Path | str) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Yield (normalised name, member) of every regular file, forgetting each as it goes on."""
+    """Yield (normalised name, member) of every regular file, forgetting each as it proceeds."""
     last = "its beginning"
     while True:
         with _told(path, last):
@@ -122,7 +122,7 @@ def slices(
 
 
 def md5(path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
-    """MD5 of the whole file, as hexadecimal digits; progress is told (bytes done, bytes in all)."""
+    """MD5 of the whole file, as hexadecimal digits; progress receives (bytes done, bytes in all)."""
     digest, total, done = hashlib.md5(usedforsecurity=False), path.stat().st_size, 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):

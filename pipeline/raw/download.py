@@ -67,7 +67,7 @@ def fetch(url: str, target: Path, report: Report) -> None:
         if failures >= ATTEMPTS:
             raise UserError(
                 f"{url}: cannot be downloaded ({reason}); what has come is kept, and the same "
-                "command goes on from there"
+                "command continues from there"
             )
         report.say(f"connection lost ({reason}); trying again")
         time.sleep(min(2**failures, 30))

@@ -89,7 +89,7 @@ def gathered(value: T) -> list[T]:
 
 
 def agreed(value: T) -> T:
-    """What the leading process says; the others' values are dropped. None of them goes on before it is said."""
+    """What the leading process says; the others' values are dropped. None of them continues before."""
     if share().processes == 1:
         return value
     said = [value]

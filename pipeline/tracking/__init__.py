@@ -1,4 +1,4 @@
-"""The one door to MLflow, for stages: whatever happens behind it, the training goes on.
+"""The only module that stages use to reach MLflow; it never raises into the training.
 
     with tracking.Run.open(key=fingerprint, name="cam-vgg16-cub-s0", params=flat, tags={}) as run:
         run.metrics({"train_loss": 1.2}, step=1)

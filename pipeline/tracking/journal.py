@@ -5,7 +5,7 @@
     <root>/.journal/<key>.sent     how far each MLflow store has been told, and as which run
 
 Two locks keep processes apart, and both vanish with the process that held them: the journal itself
-is locked by the run that writes it for as long as it lives, `.sent` by whoever delivers just now.
+is locked by the run that writes it for as long as it lives, `.sent` by the process that delivers it.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""CPU, memory, disk, network and GPU use while a run goes on."""
+"""CPU, memory, disk, network and GPU use while a run lasts."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ class Sampler:
 
     MLflow's thread asks the server before each sample and ends for good if it does not answer; here
     samples go wherever `receive` puts them. The first come quickly, so that a short run has some.
-    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another longest interval, in seconds. `fail` is told
+    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL sets another longest interval, in seconds. `fail` receives
     the error that ends the watch, if there is one.
     """
 

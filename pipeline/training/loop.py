@@ -48,7 +48,7 @@ def train(
     """Train `params.method` on the prepared images; return the model and one record per epoch.
 
     The last epoch's weights are returned; `val` is only watched and `test` is not opened. A training
-    that was cut short goes on from `checkpoint`, and ends with the same weights, bit for bit on CPU.
+    that was cut short continues from `checkpoint`, and ends with the same weights, bit for bit on CPU.
     Under torch.distributed each process computes a part of every batch, and all return the same.
 
     Raises UserError when the loss stops being finite, naming epoch, step and learning rate.
@@ -271,7 +271,7 @@ def _epoch(
             group["lr"] = rate * group["multiplier"]
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
-        # What is drawn at random is drawn for the whole batch, whoever holds which rows.
+        # What is drawn at random is drawn for the whole batch, regardless of rank.
         model.rows, model.whole = share.rows(whole), whole
         inputs = geometry.train_batch(images, params.input.crop, generator, model.rows, whole)
         inputs, targets = model.on_batch(inputs, labels, generator)

@@ -354,7 +354,7 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
     again(tmp_path / "out", 20)
     assert said == [
         "checking 1 files that are finished",
-        "goes on where it was cut short: 5 of 20 images are in them",
+        "continues where it was cut short: 5 of 20 images are in them",
     ]
     assert (told[0], told[-1], len(told)) == ((5, 20, "image"), (20, 20, "image"), 16)
     first, second = asked

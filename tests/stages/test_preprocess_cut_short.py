@@ -1,4 +1,4 @@
-"""Preprocess killed, stopped or out of disk, as a real process: it goes on, and the bytes are the same."""
+"""Preprocess killed, stopped or out of disk, as a real process: it continues, and the bytes are the same."""
 
 import os
 import random
@@ -132,7 +132,7 @@ def test_killed_at_random_moments_it_goes_on(
             kills += 1
         output, _ = running.communicate(timeout=60)  # until no worker holds the pipe any more
         if before:
-            assert "goes on where it was cut short: " in output
+            assert "continues where it was cut short: " in output
             assert "of 60 images are in them" in output
         if running.returncode == 0:
             break
@@ -158,7 +158,7 @@ def test_ctrl_c_says_so_and_it_goes_on(project: Project, whole: dict[str, bytes]
     assert "Traceback" not in output
     code, output = project.run("preprocess", folder)
     assert (code, contents(folder)) == (0, whole)
-    assert "goes on where it was cut short" in output
+    assert "continues where it was cut short" in output
 
 
 def test_files_of_other_settings_are_not_mixed_in(
@@ -175,11 +175,11 @@ def test_files_of_other_settings_are_not_mixed_in(
     )
     code, output = project.run("preprocess", other)
     assert code == 0
-    assert "goes on" not in output
+    assert "continues" not in output
     assert project.finished() >= 3  # the others still wait for their own settings
     code, output = project.run("preprocess", folder)
     assert (code, contents(folder)) == (0, whole)
-    assert "goes on" in output
+    assert "continues" in output
 
 
 def test_unreadable_images_cost_no_second_run(project: Project) -> None:
@@ -201,7 +201,7 @@ def test_unreadable_images_cost_no_second_run(project: Project) -> None:
     )
     code, output = project.run("preprocess", folder)
     assert code == 0
-    assert "goes on where it was cut short: 60 of 60 images" in output
+    assert "continues where it was cut short: 60 of 60 images" in output
     assert "left out: n00000003/n00000003_1.JPEG" in output
     shutil.rmtree(project.root / ".checkpoints")
     again = project.copy()
@@ -253,7 +253,7 @@ def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(
     remount(small_disk, f"size={size * 3}")
     code, output = project.run("preprocess", folder)
     assert (code, contents(folder)) == (0, whole)
-    assert "goes on where it was cut short" in output
+    assert "continues where it was cut short" in output
 
 
 def test_a_read_only_output_is_told(project: Project, small_disk: Path) -> None:

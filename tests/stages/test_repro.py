@@ -176,7 +176,7 @@ def test_a_killed_repro_goes_on_where_it_was(project: Project) -> None:
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     done = project.run("dvc", "repro", "train")
-    assert "goes on after epoch" in done.stdout
+    assert "continues after epoch" in done.stdout
     assert len(project.read("metrics/epochs.csv").splitlines()) == 7
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", check=False)

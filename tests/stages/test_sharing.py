@@ -99,7 +99,7 @@ def test_no_process_outlives_its_launcher_and_the_training_goes_on(
     assert not any(Path(f"/proc/{pid}").exists() for pid in members)
     done = command(folder, *words)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("goes on after epoch") == 1
+    assert done.stdout.count("continues after epoch") == 1
 
 
 def children(pid: int) -> list[int]:

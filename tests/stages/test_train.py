@@ -57,7 +57,7 @@ def test_ctrl_c_says_one_line_and_the_same_command_goes_on(
     assert not (folder / "models").exists()
     again = command(folder, *TRAIN)
     assert again.returncode == 0, again.stdout
-    assert "goes on after epoch" in again.stdout
+    assert "continues after epoch" in again.stdout
 
 
 def test_other_settings_start_afresh_and_say_so(tmp_path: Path, prepared: Path) -> None:
@@ -70,7 +70,7 @@ def test_other_settings_start_afresh_and_say_so(tmp_path: Path, prepared: Path) 
         "it differs in train.epochs (60 → 2), train.learning_rate (0.02 → 0.01); this one starts afresh"
         in done.stdout
     )
-    assert "goes on after" not in done.stdout
+    assert "continues after" not in done.stdout
 
 
 def test_fewer_images_than_a_batch_are_said(tmp_path: Path, prepared: Path) -> None:

@@ -82,7 +82,7 @@ def _fingerprints(root: Path) -> dict[str, dict[str, object]]:
 def _images(
     root: Path, progress: Callable[[int, int, str], None]
 ) -> Iterator[tuple[str, str, int, int]]:
-    """Of every image, class, file name and where it lies; `progress` is told how far the headers are read."""
+    """Of every image, class, file name and where it lies; `progress` receives how far the headers are read."""
     train, val = root / TRAIN, root / VAL
     total = train.stat().st_size + val.stat().st_size
     for name, inner in archives.slices(train):

@@ -1,4 +1,4 @@
-"""Every mistake in params.yaml is told in words: what was given, what is allowed; all at once."""
+"""Every mistake in params.yaml is reported in words: what was given, what is allowed; all at once."""
 
 import time
 from collections.abc import Mapping
