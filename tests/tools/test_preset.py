@@ -46,7 +46,7 @@ def test_a_preset_is_written_and_its_changes_are_told(run) -> None:  # type: ign
     lines = run("cub-resnet50", "-S", "train.epochs=3", "-S", "methods.ass.plug_points=[pool4, last]")  # fmt: skip
     assert lines[0] == f"params.yaml: cub-resnet50, {len(lines) - 1} values changed"
     assert "  dataset: 'synthetic' → 'cub'" in lines
-    assert "  train.epochs: 12 → 3" in lines
+    assert "  train.epochs: 10 → 3" in lines
     assert "  methods.ass.plug_points: [pool3, pool4, conv5_3] → [pool4, last]" in lines
     read = params.load()
     assert (read.dataset, read.backbone, read.train.epochs) == ("cub", "resnet50", 3)

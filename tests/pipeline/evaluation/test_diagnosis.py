@@ -25,7 +25,10 @@ def evaluation(side: float, right: int, n: int = 40) -> Evaluation:
         nothing,
         curve,
         curve,
-        np.zeros(1),
+        maps=np.zeros((n, 2, 2), np.uint8),
+        map_low=nothing,
+        map_high=nothing,
+        thresholds=np.zeros(1),
     )
 
 

@@ -134,7 +134,7 @@ def test_of_more_images_than_fit_an_even_sample_of_each_class_is_taken() -> None
 
 
 def test_disk_bounds_the_images(tmp_path: Path, prepared: Path) -> None:
-    settings = settings_of(tmp_path, localize__features_mib=1, input__resize=512, input__crop=512)
+    settings = settings_of(tmp_path, localize__features_mib=1, input__resize=256, input__crop=256)
     source = features.of_trunk(model_of("cam").backbone, settings)
     # 128 channels of 32 × 32 cells are a quarter of a MiB.
     assert len(features.chosen([(source, ["last"])], prepared, settings)) == 4

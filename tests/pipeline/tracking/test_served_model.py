@@ -25,7 +25,12 @@ def package(folder: Path, names: list[str] = NAMES) -> Path:
     folder.mkdir()
     reading = trained_model.write(folder / "models", names)
     write_json(folder / "localization.json", {"reading": reading})
-    serving.save(folder / "served", folder / "models", folder / "localization.json")
+    serving.save(
+        folder / "served",
+        folder / "models",
+        folder / "localization.json",
+        folder / "localizer",
+    )
     return folder
 
 
