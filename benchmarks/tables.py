@@ -213,7 +213,6 @@ def _method(file: Path) -> list[str]:
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "birds.csv": experiments,
     "boxes.json": sweeps,
-    "synthetic.csv": experiments,
     "heatmaps.csv": heatmaps,
     "photographs.csv": photographs,
     "methods": methods,
