@@ -46,7 +46,10 @@ def edited(project: Project, path: str, before: set[str]) -> set[str]:
         ("pipeline/datasets/cub/__init__.py", set()),
         ("pipeline/datasets/synthetic/objects.py", {"download", "preprocess"}),
         ("pipeline/methods/danet.py", set()),
-        ("pipeline/methods/cam.py", {"inputs", "train", "evaluate", "ablate@methods-cam"}),
+        (
+            "pipeline/methods/cam.py",
+            {"inputs", "train", "localize", "evaluate", "ablate@methods-cam"},
+        ),
         ("pipeline/pictures.py", {"report"}),
         ("pipeline/report/galleries.py", {"report"}),
         ("tools/predict.py", set()),
