@@ -192,7 +192,12 @@ def _prepared(
         pending: deque[Future[list[tuple[int, Prepared]]]] = deque()
         try:
             while group := list(islice(jobs, TOGETHER)):
-                pending.append(pool.submit(_some, group, *how))
+                # A worker is started here; it inherits that Ctrl-C is for its parent alone.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    pending.append(pool.submit(_some, group, *how))
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 if len(pending) >= QUEUED * workers:
                     yield from pending.popleft().result()
             while pending:
