@@ -25,7 +25,7 @@ COMMANDS = {
 }
 WRITES = {
     "train": ("models", "metrics/epochs.csv"),
-    "evaluate": ("metrics/localization.json", "metrics/per_image.csv", "metrics/pictures"),
+    "evaluate": ("metrics/localization.json", "metrics/per_image.csv", "metrics/maps.npz"),
     "report": ("metrics/report.md", "metrics/report"),
     "predict": ("predictions",),
     "preset": ("params.yaml",),
@@ -96,7 +96,7 @@ def _remove(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "left"),  # bytes: none, some for the first file, some for half of the pictures
     [
-        *(("train", 0), ("train", 65536), ("evaluate", 65536), ("report", 4096)),
+        *(("train", 0), ("train", 65536), ("evaluate", 0), ("report", 4096)),
         *(("predict", 24576), ("preset", 0)),
     ],
 )
