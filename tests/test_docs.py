@@ -102,9 +102,13 @@ def test_every_param_named_exists() -> None:
     assert [key for key in (*given, *named) if key not in known] == []
 
 
-def test_every_method_has_a_row() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", TEXTS[ROOT / "docs" / "methods.md"], re.M))
-    assert set(methods.names()) <= rows.keys()
+def test_every_method_has_a_row_and_a_reconstruction_is_called_one() -> None:
+    page = TEXTS[ROOT / "docs" / "methods.md"]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| \[`\w+\.py`\]", page, re.M))
+    assert sorted(rows) == methods.names()
+    for name, what in rows.items():
+        source = (ROOT / "pipeline" / "methods" / f"{name}.py").read_text("utf-8")
+        assert ("reconstruction" in what) == ("reconstruction = True" in source), name
 
 
 def test_the_readme_is_short() -> None:

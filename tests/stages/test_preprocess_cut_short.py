@@ -32,7 +32,8 @@ from stages import download, entry, preprocess
 stage, images_per_process = sys.argv[1:]
 sys.argv[1:] = []
 preprocess.IMAGES_PER_PROCESS = int(images_per_process)
-entry.run({"download": download, "preprocess": preprocess}[stage].main, kept="finished files are kept")
+main = {"download": download, "preprocess": preprocess}[stage].main
+entry.run(main, kept="finished files are kept; the same command continues after them")
 """
 FILES = 13  # 9 of 44 training images, 1 of 4 val, 3 of 12 test
 PREPARED = Path("data/prepared")
@@ -154,7 +155,7 @@ def test_ctrl_c_says_so_and_it_goes_on(project: Project, whole: dict[str, bytes]
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to the workers too
     output, _ = running.communicate()
     assert running.returncode == 130
-    assert output.splitlines()[-1].startswith("interrupted: finished files are kept")
+    assert output.splitlines()[-1].startswith("interrupted: finished files are kept;")
     assert "Traceback" not in output
     code, output = project.run("preprocess", folder)
     assert (code, contents(folder)) == (0, whole)
